@@ -1,0 +1,206 @@
+"""The making of an artefact: lock, partial directory, metrics, commit by rename.
+
+Work happens in `OUT.partial/`; `commit` hashes, syncs and renames it, so a directory that exists
+is complete. Same settings and inputs again: already done. Unfinished: resume. Different: refuse.
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+import g2t
+from g2t.artifact import (
+    METRICS,
+    RECORD,
+    SCHEMA,
+    Artifact,
+    file_digest,
+    is_artifact,
+    open_artifact,
+    outputs_digest,
+    partial_path,
+    read_json,
+    sync,
+    write_json,
+)
+from g2t.errors import InputError
+
+
+class Stage:
+    """The making of one artefact: lock, partial directory, metrics, commit.
+
+        with Stage(out, "teacher", config, inputs, seed) as stage:
+            if stage.finished is None:
+                ...write into stage.path...
+                stage.commit({"val": 0.8})
+
+    `finished` is the artefact that the same settings and inputs have already made. Entering raises
+    InputError where something else stands at OUT or OUT.partial and `force` is not given.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        kind: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        seed: int,
+        force: bool = False,
+    ) -> None:
+        self.out = out
+        self.kind = kind
+        self.path = partial_path(out)
+        self.force = force
+        self.finished: Artifact | None = None
+        self.resumed = False
+        self._plan = {"kind": kind, "config": dict(config), "inputs": dict(inputs), "seed": seed}
+        self._started = time.time()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.out.with_name(self.out.name + ".lock"), timeout=0)
+            self._open.enter_context(lock)
+        except Timeout:
+            raise InputError(
+                f"another g2t is writing {self.out}", "wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise InputError(f"cannot write {self.out}: {error.strerror}") from error
+        self._open.callback(Path(lock.lock_file).unlink, missing_ok=True)
+        try:
+            self._claim()
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError) and error.filename is not None:
+            self._open.close()
+            raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+        self._open.close()
+
+    def _claim(self) -> None:
+        """Find out whether OUT is done, resumable, in the way, or free; prepare OUT.partial."""
+        if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
+            if not is_artifact(self.out):
+                raise InputError(f"{self.out} exists and is no g2t {self.kind}", "choose another --out")
+            difference = self._difference(read_json(self.out / RECORD))
+            if not difference and not self.force:
+                self.finished = open_artifact(self.out, self.kind)
+                return
+            if not self.force:
+                raise InputError(
+                    f"{self.out} was made with other settings or inputs: {difference}",
+                    "choose another --out, or replace it with --force",
+                )
+        if (self.path / RECORD).is_file() and not self.force:
+            difference = self._difference(read_json(self.path / RECORD))
+            if difference:
+                raise InputError(
+                    f"{self.path} holds unfinished work with other settings or inputs: {difference}",
+                    "finish it with those, choose another --out, or discard it with --force",
+                )
+            self.resumed = True
+            return
+        try:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir()
+            write_json(self.path / RECORD, {"schema": SCHEMA, "status": "unfinished", **self._plan})
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _difference(self, record: Mapping[str, Any]) -> str:
+        """Name what differs between a record and this stage's plan; empty if nothing does."""
+        theirs, ours = flat({key: record.get(key) for key in self._plan}), flat(self._plan)
+        names = sorted(key for key in theirs | ours if theirs.get(key) != ours.get(key))
+        said = [
+            f"{key.removeprefix('config.')} is {theirs.get(key)!r}, now {ours.get(key)!r}"
+            for key in names[:3]
+        ]
+        return "; ".join(said) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def commit(self, summary: Mapping[str, Any]) -> Artifact:
+        """Hash and sync all files, write `run.json`, and rename OUT.partial to OUT."""
+        outputs = {
+            str(file.relative_to(self.path)): {
+                "bytes": file.stat().st_size,
+                "xxh3_128": file_digest(file),
+            }
+            for file in sorted(self.path.rglob("*"))
+            if file.is_file() and file.name not in (RECORD, METRICS)
+        }
+        digest = outputs_digest(outputs)
+        record = {
+            "schema": SCHEMA,
+            "g2t": g2t.__version__,
+            "status": "complete",
+            "digest": digest,
+            **self._plan,
+            "outputs": outputs,
+            "summary": dict(summary),
+            "environment": environment(),
+            "timings": {"started": self._started, "seconds": round(time.time() - self._started, 3)},
+        }
+        write_json(self.path / RECORD, record)
+        for file in self.path.iterdir():
+            sync(file)
+        sync(self.path)
+        self._replace()
+        return Artifact(self.out, self.kind, digest, record)
+
+    def _replace(self) -> None:
+        replaced = self.out.with_name(self.out.name + ".replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            self.out.rename(replaced)
+        self.path.rename(self.out)
+        sync(self.out.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings into {"a.b": value}."""
+    if not isinstance(content, Mapping):
+        return {prefix: content}
+    below = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
+    return {key: value for part in below for key, value in part.items()}
+
+
+def environment() -> dict[str, Any]:
+    """Describe where this process runs; never part of an identity."""
+    packages = {}
+    for name in ("torch", "torch-geometric", "safetensors", "numpy"):
+        with suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "packages": packages,
+    }

@@ -1,0 +1,48 @@
+"""Reading and writing safetensors files the way every artefact of ours does."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from g2t.errors import InputError, IntegrityError
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
+    """Write tensors and, as JSON in the header, some facts; the same content gives the same bytes.
+
+    The facts stand under a single key because the order of several header keys is not fixed, and
+    the file gets the mode that the umask allows instead of safetensors' 0600.
+    """
+    metadata = None if facts is None else {"g2t": json.dumps(facts, sort_keys=True)}
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata)
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a file of ours; raises IntegrityError if it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing from its artefact") from None
+    except SafetensorError as error:
+        raise IntegrityError(f"{path} is damaged: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def load_facts(path: Path) -> Any:
+    """Read the facts in a file's header; raises IntegrityError if there are none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {})["g2t"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise IntegrityError(f"{path} has no readable header: {error}") from None
