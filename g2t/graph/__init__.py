@@ -1,0 +1,1 @@
+"""Graphs: the artefact, its splits, its structure, and where it comes from."""

@@ -1,0 +1,214 @@
+"""The graph artefact: features, edges, labels, named splits, and a fingerprint of each.
+
+On disk: `graph.safetensors` (tensors) and `graph.json` (names, counts, fingerprints); the layout is
+written down in `data/README.md`. A fingerprint is taken over the content, not over the files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor
+
+from g2t.artifact import content_digest, open_artifact, read_json, write_json
+from g2t.errors import InputError, IntegrityError
+from g2t.graph.csr import Csr, Features
+from g2t.metrics import Metric
+from g2t.tensors import load_tensors, save_tensors
+
+SCHEMA = "g2t.graph/1"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Three disjoint, ascending sets of node ids, int64."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph with labelled nodes. A node's id is its row.
+
+    `edges` holds the in-neighbours of each node; `labels` is int64 [N], -1 where unknown, else an
+    index into `classes`; `ids` are the user's own node ids where they are not 0 … N-1.
+    """
+
+    name: str
+    features: Features
+    edges: Csr
+    labels: Tensor
+    classes: tuple[str, ...]
+    metric: Metric
+    directed: bool
+    splits: Mapping[str, Parts] = field(default_factory=dict)
+    ids: tuple[str, ...] | None = None
+
+    @property
+    def nodes(self) -> int:
+        """The number of nodes N."""
+        return len(self.labels)
+
+    @property
+    def task(self) -> str:
+        """`binary` for two classes, else `multiclass`."""
+        return "binary" if len(self.classes) == 2 else "multiclass"
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the digest of each part and, as `graph`, of the whole."""
+        tensors = _tensors(self)
+        parts = {
+            part: content_digest({k: _digest(v) for k, v in tensors.items() if k.startswith(part)})
+            for part in ("features", "edges", "labels", "splits", "ids")
+        }
+        facts = [self.classes, self.metric, self.directed]
+        return {**parts, "graph": content_digest([parts, facts])}
+
+
+def _digest(tensor: Tensor) -> str:
+    data = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+    return f"{tensor.dtype}{list(tensor.shape)}{xxhash.xxh3_128_hexdigest(data)}"
+
+
+def _tensors(graph: Graph) -> dict[str, Tensor]:
+    tensors = {"labels": graph.labels, "edges.start": graph.edges.start_N}
+    tensors["edges.column"] = graph.edges.column_E
+    tensors |= feature_tensors(graph.features)
+    for name, parts in graph.splits.items():
+        for part in ("train", "val", "test"):
+            tensors[f"splits.{name}.{part}"] = getattr(parts, part)
+    if graph.ids is not None:
+        encoded = [text.encode() for text in graph.ids]
+        tensors["ids.length"] = torch.tensor([len(text) for text in encoded], dtype=torch.int32)
+        tensors["ids.bytes"] = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
+    return tensors
+
+
+def feature_tensors(features: Features) -> dict[str, Tensor]:
+    """Return features as named tensors: `features`, or `features.start|column|value`."""
+    if isinstance(features, Tensor):
+        return {"features": features}
+    tensors = {"features.start": features.start_N, "features.column": features.column_E}
+    return tensors if features.value_E is None else {**tensors, "features.value": features.value_E}
+
+
+def features_from(tensors: Mapping[str, Tensor], width: int) -> Features:
+    """Put together what `feature_tensors` took apart."""
+    if "features" in tensors:
+        return tensors["features"]
+    value_E = tensors.get("features.value")
+    return Csr(tensors["features.start"], tensors["features.column"], value_E, width)
+
+
+def write_graph(graph: Graph, folder: Path) -> None:
+    """Write the two files of a graph artefact into a folder."""
+    check_graph(graph, InputError)
+    save_tensors(folder / "graph.safetensors", _tensors(graph))
+    kind = "csr" if isinstance(graph.features, Csr) else "dense"
+    write_json(
+        folder / "graph.json",
+        {
+            "schema": SCHEMA,
+            "name": graph.name,
+            "nodes": graph.nodes,
+            "edges": len(graph.edges.column_E),
+            "directed": graph.directed,
+            "features": {"kind": kind, "width": graph.features.shape[1]},
+            "classes": list(graph.classes),
+            "task": graph.task,
+            "metric": graph.metric,
+            "splits": list(graph.splits),
+            "fingerprints": graph.fingerprints(),
+        },
+    )
+
+
+def read_graph(path: Path) -> Graph:
+    """Open a graph artefact.
+
+    Raises InputError if there is none, IntegrityError if it was changed or is of a newer version.
+    """
+    artifact = open_artifact(path, "graph")
+    facts = read_json(artifact.path / "graph.json")
+    if facts.get("schema") != SCHEMA:
+        raise IntegrityError(f"{path} has graph schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}")
+    try:
+        graph = _assemble(facts, load_tensors(artifact.path / "graph.safetensors"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}") from error
+    check_graph(graph, IntegrityError)
+    return graph
+
+
+def _assemble(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Graph:
+    splits = {
+        name: Parts(*(tensors[f"splits.{name}.{part}"] for part in ("train", "val", "test")))
+        for name in facts["splits"]
+    }
+    ids = None
+    if "ids.length" in tensors:
+        blob, end, decoded = bytes(tensors["ids.bytes"].numpy()), 0, []
+        for length in tensors["ids.length"].tolist():
+            decoded.append(blob[end : end + length].decode())
+            end += length
+        ids = tuple(decoded)
+    return Graph(
+        name=facts["name"],
+        features=features_from(tensors, facts["features"]["width"]),
+        edges=Csr(tensors["edges.start"], tensors["edges.column"], None, facts["nodes"]),
+        labels=tensors["labels"],
+        classes=tuple(facts["classes"]),
+        metric=facts["metric"],
+        directed=facts["directed"],
+        splits=splits,
+        ids=ids,
+    )
+
+
+def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) -> None:
+    """Raise `error`, naming the first place, where a graph contradicts itself."""
+    nodes = graph.nodes
+    if nodes == 0:
+        raise error("the graph has no nodes")
+    if len(graph.features) != nodes or len(graph.edges) != nodes:
+        raise error(f"{nodes} labels, {len(graph.features)} feature rows, {len(graph.edges)} nodes")
+    if len(graph.edges.column_E) == 0:
+        raise error("the graph has no edges", "a teacher needs edges; check the edge file")
+    if int(graph.edges.column_E.min()) < 0 or int(graph.edges.column_E.max()) >= nodes:
+        raise error(f"an edge leads to a node outside 0 … {nodes - 1}")
+    wrong = ((graph.labels < -1) | (graph.labels >= len(graph.classes))).nonzero().flatten()
+    if len(wrong):
+        label, node = int(graph.labels[wrong[0]]), int(wrong[0])
+        raise error(
+            f"label {label} of node {node} is out of range: there are {len(graph.classes)} classes",
+            "labels are 0 … C-1 without gaps, and -1 where unknown",
+        )
+    for name, parts in graph.splits.items():
+        every = torch.cat([parts.train, parts.val, parts.test])
+        if len(every.unique()) != len(every):
+            raise error(f"split {name} puts a node into two of its parts")
+        if len(every) and (int(every.min()) < 0 or int(every.max()) >= nodes):
+            raise error(f"split {name} names a node outside 0 … {nodes - 1}")
+    _check_features(graph.features, error)
+
+
+def _check_features(features: Features, error: type[InputError] | type[IntegrityError]) -> None:
+    if isinstance(features, Csr):
+        values = features.value_E
+        if values is None or bool(values.isfinite().all()):
+            return
+        entry = int((~values.isfinite()).nonzero()[0])
+        row, column = int(features.row_E[entry]), int(features.column_E[entry])
+    else:
+        if bool(features.isfinite().all()):
+            return
+        row, column = (int(i) for i in (~features.isfinite()).nonzero()[0])
+    raise error(
+        f"the feature in row {row}, column {column} is NaN or infinite",
+        "fill in or leave out missing values before the import",
+    )

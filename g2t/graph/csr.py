@@ -1,0 +1,147 @@
+"""Sparse rows in plain torch: the shape of edges and of bag-of-words features alike.
+
+Shape letters: `N` rows, `F` columns, `E` entries, `B` chosen rows, `D` width.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Csr:
+    """A sparse matrix by rows: row i has columns `column_E[start_N[i]:start_N[i + 1]]`.
+
+    `start_N` is int64 [N + 1], `column_E` int32 [E] ascending within a row, `value_E` float [E] or
+    None where every entry is one; `width` is the number of columns F.
+    """
+
+    start_N: Tensor
+    column_E: Tensor
+    value_E: Tensor | None
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.start_N) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self), self.width
+
+    @property
+    def counts_N(self) -> Tensor:
+        """Entries per row, int64."""
+        return self.start_N.diff()
+
+    @property
+    def row_E(self) -> Tensor:
+        """The row of every entry, int64."""
+        return torch.repeat_interleave(self.counts_N)
+
+    def values(self) -> Tensor:
+        """The entries as float32, ones where none are stored."""
+        if self.value_E is None:
+            return torch.ones(len(self.column_E), device=self.column_E.device)
+        return self.value_E.float()
+
+    def rows(self, index_B: Tensor) -> "Csr":
+        """Return the rows `index_B`, in that order."""
+        counts_B = self.counts_N[index_B]
+        start_B = F.pad(counts_B.cumsum(0), (1, 0))
+        ahead_B = self.start_N[index_B] - start_B[:-1]
+        take_E = torch.arange(int(start_B[-1]), device=start_B.device)
+        take_E = take_E + torch.repeat_interleave(ahead_B, counts_B)
+        value_E = None if self.value_E is None else self.value_E[take_E]
+        return Csr(start_B, self.column_E[take_E], value_E, self.width)
+
+    def project(self, weight_FD: Tensor, value_E: Tensor | None = None) -> Tensor:
+        """Return this matrix times a dense one, [N, D]; `value_E` replaces the entries."""
+        weights_E = self.values() if value_E is None else value_E
+        return F.embedding_bag(
+            self.column_E.long(),
+            weight_FD,
+            self.start_N,
+            mode="sum",
+            per_sample_weights=weights_E.to(weight_FD.dtype),
+            include_last_offset=True,
+        )
+
+    def norms(self) -> Tensor:
+        """The l2 norm of every row, float32 [N]."""
+        squares = torch.zeros(len(self), device=self.start_N.device)
+        return squares.index_add_(0, self.row_E, self.values().square()).sqrt()
+
+    def scaled(self, factor_N: Tensor) -> "Csr":
+        """Return the matrix with row i multiplied by `factor_N[i]`."""
+        value_E = self.values() * factor_N[self.row_E]
+        return Csr(self.start_N, self.column_E, value_E, self.width)
+
+    def dense(self) -> Tensor:
+        """Return the matrix as a dense float32 tensor [N, F]."""
+        dense = torch.zeros(self.shape, device=self.start_N.device)
+        dense[self.row_E, self.column_E.long()] = self.values()
+        return dense
+
+    def to(self, device: torch.device) -> "Csr":
+        """Return a copy on another device."""
+        value_E = None if self.value_E is None else self.value_E.to(device)
+        return Csr(self.start_N.to(device), self.column_E.to(device), value_E, self.width)
+
+    def scipy(self) -> sp.csr_matrix:
+        """Return the matrix as a scipy one, sharing memory where it can."""
+        parts = (self.values().numpy(), self.column_E.numpy(), self.start_N.numpy())
+        return sp.csr_matrix(parts, shape=self.shape)
+
+
+#: Node features: dense float [N, F], or sparse rows.
+Features = Tensor | Csr
+
+
+def from_scipy(matrix: sp.spmatrix) -> Csr:
+    """Return a scipy matrix as sorted rows without duplicates; all-one values are not stored."""
+    matrix = sp.csr_matrix(matrix)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    values = matrix.data.astype(np.float32, copy=False)
+    return Csr(
+        torch.from_numpy(matrix.indptr.astype(np.int64)),
+        torch.from_numpy(matrix.indices.astype(np.int32)),
+        None if bool((values == 1).all()) else torch.from_numpy(values),
+        matrix.shape[1],
+    )
+
+
+def compact(features: Tensor) -> Features:
+    """Return features as sparse rows where at most a quarter of the entries are not zero."""
+    if features.numel() == 0 or features.count_nonzero() > features.numel() / 4:
+        return features.float()
+    return from_scipy(sp.csr_matrix(features.float().numpy()))
+
+
+#: Below this share of entries, sparse rows are treated as bags of words.
+WORD_DENSITY = 0.1
+
+
+def is_bag_of_words(features: Features) -> bool:
+    """Tell whether features are sparse rows of which few entries are set."""
+    if isinstance(features, Tensor):
+        return False
+    return len(features.column_E) < WORD_DENSITY * len(features) * features.width
+
+
+def take_rows(features: Features, index_B: Tensor) -> Features:
+    """Return some rows of dense or sparse features, in the order of the index."""
+    return features.rows(index_B) if isinstance(features, Csr) else features[index_B]
+
+
+def from_pairs(source_E: Tensor, target_E: Tensor, nodes: int) -> Csr:
+    """Return edges as rows of targets: row v lists its in-neighbours u of edges u -> v, once each."""
+    order_E = torch.unique(target_E.long() * nodes + source_E.long())
+    row_E, column_E = order_E // nodes, order_E % nodes
+    start_N = F.pad(torch.bincount(row_E, minlength=nodes).cumsum(0), (1, 0))
+    return Csr(start_N, column_E.int(), None, nodes)

@@ -1,0 +1,139 @@
+"""Splits: which nodes take part, and which train, validate and test; exact, by name, with a digest.
+
+`public` and `official:I` come with the source. `cpf:SEED` is GLNN's protocol (Zhang et al. 2022,
+after Yang et al. 2021): largest component, 20 nodes per class for training, 30 for validation, the
+rest for testing. `random:60/20/20:SEED` draws percentages of the labelled nodes.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from g2t.artifact import content_digest
+from g2t.errors import InputError, UsageError
+from g2t.graph.bundle import Graph, Parts
+from g2t.graph.structure import largest_component
+from g2t.tensors import load_facts, load_tensors, save_tensors
+
+KINDS = ("public", "official:I", "cpf:SEED", "random:A/B/C:SEED")
+CPF_TRAIN, CPF_VAL = 20, 30
+
+
+@dataclass(frozen=True)
+class Split:
+    """A named split: the nodes in use and three parts of them, ascending int64 ids."""
+
+    name: str
+    nodes: Tensor
+    parts: Parts
+
+    @property
+    def digest(self) -> str:
+        """Identity of the node sets; two splits with one digest are the same split."""
+        sets = (self.nodes, self.parts.train, self.parts.val, self.parts.test)
+        return content_digest([xxhash.xxh3_128_hexdigest(ids.numpy().tobytes()) for ids in sets])
+
+
+def complete_name(name: str, seed: int, graph: Graph) -> str:
+    """Give a split named without its last number the seed (`official`: seed modulo the masks)."""
+    if name == "official":
+        masks = sum(known.startswith("official:") for known in graph.splits)
+        return f"official:{seed % masks}" if masks else "official:0"
+    if name == "cpf" or (name.startswith("random:") and name.count(":") == 1):
+        return f"{name}:{seed}"
+    return name
+
+
+def make_split(graph: Graph, name: str) -> Split:
+    """Select or compute a split.
+
+    Raises UsageError for a name that is no split, InputError where the graph cannot give it.
+    """
+    kind, _, rest = name.partition(":")
+    if kind in ("public", "official"):
+        if name not in graph.splits:
+            have = ", ".join(graph.splits) or "none"
+            raise InputError(
+                f"graph {graph.name} has no split {name!r}; it comes with: {have}",
+                "use cpf:SEED or random:60/20/20:SEED, which need none",
+            )
+        return Split(name, torch.arange(graph.nodes), graph.splits[name])
+    if kind == "cpf":
+        return _cpf(graph, name, _number(rest, name))
+    if kind == "random":
+        shares, _, seed = rest.partition(":")
+        return _random(graph, name, shares, _number(seed, name))
+    raise UsageError(f"no split is called {name!r}", f"choose from: {', '.join(KINDS)}")
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isdigit():
+        raise UsageError(f"split {name!r} needs a whole number at its end", f"e.g. {KINDS[2]}")
+    return int(text)
+
+
+def _cpf(graph: Graph, name: str, seed: int) -> Split:
+    nodes = largest_component(graph.edges)
+    labels = graph.labels[nodes].numpy()
+    random = np.random.RandomState(seed)
+    taken = np.zeros(len(nodes), dtype=bool)
+    drawn = []
+    for count in (CPF_TRAIN, CPF_VAL):
+        part = []
+        for label, text in enumerate(graph.classes):
+            free = np.flatnonzero((labels == label) & ~taken)
+            if len(free) < count:
+                raise InputError(
+                    f"split {name}: class {text!r} has too few labelled nodes in the largest "
+                    f"component; {CPF_TRAIN + CPF_VAL} are needed",
+                    "use random:60/20/20:SEED",
+                )
+            part.append(random.choice(free, count, replace=False))
+        drawn.append(np.sort(np.concatenate(part)))
+        taken[drawn[-1]] = True
+    test = np.flatnonzero(~taken & (labels >= 0))
+    train, val, test = (nodes[torch.from_numpy(part)] for part in (*drawn, test))
+    return Split(name, nodes, Parts(train, val, test))
+
+
+def _random(graph: Graph, name: str, shares: str, seed: int) -> Split:
+    numbers = shares.split("/")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+        raise UsageError(f"split {name!r} is not random:A/B/C:SEED", "e.g. random:60/20/20:0")
+    percent = [int(number) for number in numbers]
+    if sum(percent) > 100 or 0 in percent:
+        raise UsageError(f"split {name!r}: the three percentages must be positive, 100 in sum at most")
+    labelled = np.flatnonzero(graph.labels.numpy() >= 0)
+    order = np.random.RandomState(seed).permutation(labelled)
+    ends = [len(order) * sum(percent[: i + 1]) // 100 for i in range(3)]
+    parts = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    if not all(len(part) for part in parts):
+        raise InputError(f"split {name}: {len(order)} labelled nodes are too few for it")
+    train, val, test = (torch.from_numpy(np.sort(part)) for part in parts)
+    return Split(name, torch.arange(graph.nodes), Parts(train, val, test))
+
+
+def hide_test_labels(graph: Graph, split: Split) -> Graph:
+    """Return the graph with every label outside train and val set to -1: all that trainers see."""
+    labels = torch.full_like(graph.labels, -1)
+    seen = torch.cat([split.parts.train, split.parts.val])
+    labels[seen] = graph.labels[seen]
+    return replace(graph, labels=labels)
+
+
+def write_split(split: Split, path: Path) -> None:
+    """Write a split as safetensors `nodes`, `train`, `val`, `test`; name and digest in the header."""
+    parts = split.parts
+    tensors = {"nodes": split.nodes, "train": parts.train, "val": parts.val, "test": parts.test}
+    save_tensors(path, tensors, {"name": split.name, "digest": split.digest})
+
+
+def read_split(path: Path) -> Split:
+    """Read what `write_split` wrote."""
+    tensors = load_tensors(path)
+    parts = Parts(tensors["train"], tensors["val"], tensors["test"])
+    return Split(load_facts(path)["name"], tensors["nodes"], parts)

@@ -1,0 +1,92 @@
+"""What the edges say: components, induced subgraphs, and the operator that carries hop tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from g2t.graph.csr import Csr, Features
+
+
+def largest_component(edges: Csr) -> Tensor:
+    """Return the ascending ids of the largest (weakly) connected component."""
+    _, label_N = connected_components(edges.scipy(), directed=False)
+    label_N = torch.from_numpy(label_N)
+    return (label_N == label_N.bincount().argmax()).nonzero().flatten()
+
+
+def induced(edges: Csr, nodes_B: Tensor) -> Csr:
+    """Return the edges among some nodes (ascending ids), renumbered by their position."""
+    new_N = torch.full((len(edges),), -1, dtype=torch.int32)
+    new_N[nodes_B] = torch.arange(len(nodes_B), dtype=torch.int32)
+    rows = edges.rows(nodes_B)
+    column_E = new_N[rows.column_E.long()]
+    inside_E = column_E >= 0
+    counts_B = torch.zeros(len(nodes_B), dtype=torch.int64)
+    counts_B.index_add_(0, rows.row_E[inside_E], torch.ones(int(inside_E.sum()), dtype=torch.int64))
+    start_B = torch.nn.functional.pad(counts_B.cumsum(0), (1, 0))
+    return Csr(start_B, column_E[inside_E], None, len(nodes_B))
+
+
+def without_self_loops(edges: Csr) -> Csr:
+    """Return the edges with every u -> u left out."""
+    row_E = edges.row_E
+    keep_E = edges.column_E != row_E
+    start_N = torch.nn.functional.pad(
+        torch.bincount(row_E[keep_E], minlength=len(edges)).cumsum(0), (1, 0)
+    )
+    return Csr(start_N, edges.column_E[keep_E], None, edges.width)
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """The GCN operator Â = D^-1/2 (A + I) D^-1/2 (Kipf & Welling 2017), every self-loop once.
+
+    D counts the in-edges of a node and its self-loop; `matrix` is a torch CSR tensor [N, N].
+    """
+
+    matrix: Tensor
+
+    def __call__(self, features_ND: Tensor) -> Tensor:
+        """Return Â X, [N, D], differentiable in X."""
+        return self.matrix @ features_ND
+
+    def hops(self, features_ND: Tensor, count: int) -> Tensor:
+        """Return X, ÂX, …, Â^count X stacked to [N, count + 1, D]."""
+        hops = [features_ND]
+        for _ in range(count):
+            hops.append(self(hops[-1]))
+        return torch.stack(hops, 1)
+
+    def to(self, device: torch.device) -> "Propagation":
+        """Return a copy on another device."""
+        return Propagation(self.matrix.to(device))
+
+
+def propagation(edges: Csr) -> Propagation:
+    """Build Â from edges; isolated nodes keep their own row."""
+    clean = without_self_loops(edges)
+    nodes = len(edges)
+    scale_N = (clean.counts_N + 1).float().rsqrt()
+    loop_N = torch.arange(nodes)
+    row_E = torch.cat([clean.row_E, loop_N])
+    column_E = torch.cat([clean.column_E.long(), loop_N])
+    value_E = scale_N[row_E] * scale_N[column_E]
+    order_E = torch.argsort(row_E * nodes + column_E)
+    start_N = torch.nn.functional.pad(torch.bincount(row_E, minlength=nodes).cumsum(0), (1, 0))
+    return Propagation(
+        torch_csr(Csr(start_N, column_E[order_E].int(), value_E[order_E], nodes))
+    )
+
+
+def torch_csr(matrix: Csr) -> Tensor:
+    """Return sparse rows as a torch CSR tensor with int64 indices."""
+    parts = (matrix.start_N, matrix.column_E.long(), matrix.values())
+    return torch.sparse_csr_tensor(*parts, matrix.shape, check_invariants=False)
+
+
+def project_dense(features: Features, operator: Propagation, hops: int) -> Tensor:
+    """Return the hop tokens of raw features, float32 [N, hops, F]: Âx … Â^hops x."""
+    dense_NF = features.dense() if isinstance(features, Csr) else features.float()
+    return operator.hops(dense_NF, hops)[:, 1:]
