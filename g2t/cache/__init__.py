@@ -1,0 +1,1 @@
+"""The teacher cache: all that a student is trained from, sharded, verified, self-contained."""

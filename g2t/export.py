@@ -1,0 +1,142 @@
+"""Teacher + graph → cache: every layer and the logits, once, so that the GNN never runs again.
+
+The teacher's forward is taken over the whole graph here; `trace` is the seam where a layer-wise,
+out-of-core route can stand in.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from g2t.artifact import Artifact, write_json
+from g2t.cache.format import (
+    FEATURES,
+    GRAPH,
+    LOGITS,
+    MANIFEST,
+    SHARD_ROWS,
+    TOKENS,
+    DtypeName,
+    Manifest,
+    NamedDigest,
+    TeacherEntry,
+    layer_name,
+)
+from g2t.cache.writer import CacheWriter, shard_entry
+from g2t.config import Settings
+from g2t.graph.bundle import Graph, read_graph
+from g2t.graph.csr import take_rows
+from g2t.graph.splits import hide_test_labels
+from g2t.graph.structure import induced, project_dense, propagation
+from g2t.runtime import Progress, Silent
+from g2t.stage import Stage
+from g2t.teacher.forward import check_graph_of, trace
+from g2t.teacher.store import Teacher, read_teacher
+from g2t.tensors import save_tensors
+
+
+class ExportSettings(Settings):
+    """Settings of `g2t export-features`."""
+
+    dtype: DtypeName = Field("fp16", description="type of layers, logits, tokens and features")
+    hops: int = Field(0, ge=0, description="write hop tokens Âx … Â^hops x")
+    shard_rows: int = Field(SHARD_ROWS, ge=1)
+
+
+def export(
+    teacher_path: Path,
+    graph_path: Path,
+    out: Path,
+    settings: ExportSettings,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Write the cache of a teacher.
+
+    Raises InputError and IntegrityError where teacher or graph is missing, damaged, or not of each
+    other, and InputError where a value does not fit the type.
+    """
+    teacher, graph = read_teacher(teacher_path), read_graph(graph_path)
+    check_graph_of(teacher, graph)
+    inputs = {"teacher": teacher.artifact.digest, "graph": graph.fingerprints()["graph"]}
+    with Stage(out, "cache", settings.model_dump(mode="json"), inputs, 0, force) as stage:
+        if stage.finished:
+            return stage.finished
+        writer = CacheWriter(stage.path, settings.dtype, settings.shard_rows)
+        _write_tensors(writer, teacher, graph, settings, progress or Silent())
+        manifest = _write_graph(writer, teacher, graph, settings)
+        write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+        return stage.commit(_summary(manifest))
+
+
+def _write_tensors(
+    writer: CacheWriter, teacher: Teacher, graph: Graph, settings: ExportSettings, progress: Progress
+) -> None:
+    nodes = teacher.split.nodes
+    known = trace(teacher, graph)
+    features = take_rows(graph.features, nodes)
+    tensors = {layer_name(i): layer for i, layer in enumerate(known.layers, 1)}
+    tensors |= {LOGITS: known.logits_NC, FEATURES: features}
+    if settings.hops:
+        operator = propagation(induced(graph.edges, nodes))
+        tensors[TOKENS] = project_dense(features, operator, settings.hops)
+    for done, (name, rows) in enumerate(tensors.items(), 1):
+        entry = writer.write(name, rows)
+        error = {"relative_error": entry.relative_error}
+        progress.update("export", done, len(tensors), error)
+        progress.note(f"{name}: {entry.dtype}, largest relative error {entry.relative_error:.1e}")
+
+
+def _write_graph(
+    writer: CacheWriter, teacher: Teacher, graph: Graph, settings: ExportSettings
+) -> Manifest:
+    """Write ids, training and validation labels, split and edges; return the whole manifest."""
+    split = teacher.split
+    nodes, parts = split.nodes, split.parts
+    edges = induced(graph.edges, nodes)
+    tensors = {
+        "ids": nodes,
+        "labels": hide_test_labels(graph, split).labels[nodes],
+        "train": torch.searchsorted(nodes, parts.train),
+        "val": torch.searchsorted(nodes, parts.val),
+        "test": torch.searchsorted(nodes, parts.test),
+        "edges.start": edges.start_N,
+        "edges.column": edges.column_E,
+        "degrees": edges.counts_N,
+    }
+    path = writer.folder / GRAPH
+    save_tensors(path, tensors)
+    layers = sum(entry.name.startswith("teacher-h") for entry in writer.tensors)
+    return Manifest(
+        schema="g2t.cache/1",
+        rows=len(nodes),
+        shard_rows=settings.shard_rows,
+        hops=settings.hops,
+        task=graph.task,
+        metric=graph.metric,
+        classes=graph.classes,
+        graph=NamedDigest(name=graph.name, digest=graph.fingerprints()["graph"]),
+        split=NamedDigest(name=split.name, digest=split.digest),
+        teacher=TeacherEntry(
+            name=teacher.name,
+            digest=teacher.artifact.digest,
+            layers=layers,
+            scaling=teacher.facts["features"]["scaling"],
+        ),
+        graph_file=shard_entry(path, "graph", 0, len(nodes)),
+        tensors=tuple(writer.tensors),
+        shards=tuple(writer.shards),
+    )
+
+
+def _summary(manifest: Manifest) -> Mapping[str, Any]:
+    shards = (manifest.graph_file, *manifest.shards)
+    return {
+        "rows": manifest.rows,
+        "bytes": sum(shard.bytes for shard in shards),
+        "relative_error": {entry.name: entry.relative_error for entry in manifest.tensors},
+    }

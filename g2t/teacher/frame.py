@@ -1,0 +1,118 @@
+"""The frame that every teacher shares: what goes round a graph convolution.
+
+A teacher is a stack of L layers, each `dropout → convolution (+ residual) → norm → activation`,
+optionally after a linear layer and before one. Its `forward` returns a `Trace`.
+
+Shape letters: `N` nodes, `F` features, `D` width, `C` classes, `L` layers.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from g2t.config import Settings
+from g2t.graph.csr import Csr, Features
+from g2t.graph.linear import InputLinear, drop_entries
+from g2t.graph.structure import propagation, torch_csr
+
+
+class FrameSettings(Settings):
+    """`model.*` of a teacher."""
+
+    hidden: int = Field(64, ge=1, description="width of the hidden layers")
+    layers: int = Field(2, ge=1, description="graph convolutions")
+    dropout: float = Field(0.5, ge=0, lt=1)
+    norm: Literal["none", "layer", "batch"] = "none"
+    residual: bool = False
+    pre: bool = Field(False, description="a linear layer before the convolutions")
+    post: bool = Field(False, description="a linear head; else the last convolution gives logits")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a teacher knows: per layer the post-activation embedding h_ND, and the logits."""
+
+    layers: tuple[Tensor, ...]
+    logits_NC: Tensor
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Edges in the forms that convolutions want, for row = target, column = source.
+
+    `mean` is A as torch CSR, `gcn` is Â = D^-1/2 (A + I) D^-1/2, normalised once on the whole graph,
+    and `pairs` [2, E] lists (source, target).
+    """
+
+    mean: Tensor
+    gcn: Tensor
+    pairs: Tensor
+
+
+def structure_of(edges: Csr, device: torch.device) -> Structure:
+    """Prepare edges for any convolution."""
+    pairs = torch.stack([edges.column_E.long(), edges.row_E])
+    gcn = propagation(edges).matrix
+    return Structure(torch_csr(edges).to(device), gcn.to(device), pairs.to(device))
+
+
+class GNN(nn.Module):
+    """A stack of convolutions in the shared frame.
+
+    Subclasses name their settings and build their convolution; the frame does the rest.
+    """
+
+    Settings: ClassVar[type[FrameSettings]] = FrameSettings
+
+    def __init__(self, features: int, classes: int, settings: FrameSettings) -> None:
+        super().__init__()
+        width, depth = settings.hidden, settings.layers
+        self.dropout = settings.dropout
+        self.pre = InputLinear(features, width) if settings.pre else None
+        first = width if settings.pre else features
+        inputs = [first] + [width] * (depth - 1)
+        outputs = [width] * (depth - 1) + [width if settings.post else classes]
+        self.convolutions = nn.ModuleList(
+            self.convolution(d_in, d_out, settings) for d_in, d_out in zip(inputs, outputs, strict=True)
+        )
+        self.hidden = depth if settings.post else depth - 1
+        self.norms = nn.ModuleList(_norm(settings.norm, width) for _ in range(self.hidden))
+        self.shortcuts = nn.ModuleList(
+            InputLinear(d_in, d_out, bias=False)
+            for d_in, d_out in zip(inputs, outputs, strict=True)
+            if settings.residual
+        )
+        self.post = nn.Linear(width, classes) if settings.post else None
+
+    def convolution(self, d_in: int, d_out: int, settings: FrameSettings) -> nn.Module:
+        """Build one convolution, a module that maps (features, Structure) to [N, d_out]."""
+        raise NotImplementedError
+
+    def forward(self, features: Features, structure: Structure) -> Trace:
+        """Return the embedding of every hidden layer and the logits, for all nodes."""
+        state: Features = features
+        if self.pre is not None:
+            state = F.relu(self.pre(drop_entries(state, self.dropout, self.training)))
+        layers = []
+        for index, convolution in enumerate(self.convolutions):
+            given = drop_entries(state, self.dropout, self.training)
+            state = convolution(given, structure)
+            if len(self.shortcuts):
+                state = state + self.shortcuts[index](given)
+            if index < self.hidden:
+                state = F.relu(self.norms[index](state))
+                layers.append(state)
+        assert isinstance(state, Tensor)
+        if self.post is not None:
+            state = self.post(F.dropout(state, self.dropout, self.training))
+        return Trace(tuple(layers), state)
+
+
+def _norm(kind: str, width: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    return nn.LayerNorm(width) if kind == "layer" else nn.BatchNorm1d(width)

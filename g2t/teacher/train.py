@@ -1,0 +1,119 @@
+"""Training a teacher: all nodes at once, the best epoch by validation, never a test label."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from g2t.artifact import Artifact
+from g2t.checkpoint import Checkpoint, check_finite
+from g2t.graph.bundle import Graph, read_graph
+from g2t.graph.csr import is_bag_of_words
+from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split
+from g2t.metrics import score
+from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
+from g2t.stage import Stage
+from g2t.teacher.forward import observed
+from g2t.teacher.frame import FrameSettings
+from g2t.teacher.settings import TeachSettings, teach_settings
+from g2t.teacher.store import build, facts_of, write_teacher
+
+
+def teach(
+    graph_path: Path,
+    out: Path,
+    values: Mapping[str, Any],
+    *,
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Train a teacher on a graph artefact and write it to `out`.
+
+    `values` are settings of `TeachSettings`. Raises UsageError, InputError, IntegrityError for
+    wrong settings, missing and damaged input, TrainingError when the loss is not finite.
+    """
+    graph = read_graph(graph_path)
+    settings = teach_settings(values)
+    name = complete_name(settings.split, settings.seed, graph)
+    split = make_split(graph, name)
+    scaling = settings.features
+    if scaling == "auto":
+        scaling = "row" if is_bag_of_words(graph.features) else "raw"
+    config = {**settings.model_dump(mode="json"), "split": name, "features": scaling}
+    # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
+    asked = {**config, "train": {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}}
+    inputs = {"graph": graph.fingerprints()["graph"], "split": split.digest}
+    with Stage(out, "teacher", asked, inputs, settings.seed, force) as stage:
+        if stage.finished:
+            return stage.finished
+        facts = facts_of(graph, config)
+        seen = hide_test_labels(graph, split)
+        where, show = choose_device(device), progress or Silent()
+        return stage.commit(_train(seen, split, facts, settings, where, stage, show))
+
+
+def _train(
+    graph: Graph,
+    split: Split,
+    facts: dict[str, Any],
+    settings: TeachSettings[FrameSettings],
+    device: torch.device,
+    stage: Stage,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Run the loop and write the best weights; returns the figures of the best epoch."""
+    torch.manual_seed(settings.seed)
+    model = build(facts).to(device)
+    features, structure = observed(graph, split, facts["features"]["scaling"], device)
+    labels_N = graph.labels[split.nodes].to(device)
+    train_N, val_N = (
+        torch.isin(split.nodes, part).to(device) for part in (split.parts.train, split.parts.val)
+    )
+    options = settings.train
+    optimizer = torch.optim.Adam(model.parameters(), options.lr, weight_decay=options.weight_decay)
+    checkpoint = Checkpoint(stage.path, {"model": model}, optimizer, options.checkpoint_seconds)
+    start, best = 0, {"epoch": -1, "val": -1.0, "val_loss": float("inf")}
+    best_weights: dict[str, Tensor] = {}
+    if (saved := checkpoint.load()) is not None:
+        (numbers, best_weights) = saved
+        start, best = numbers["epoch"] + 1, numbers["best"]
+        progress.note(f"going on after epoch {start - 1}")
+    with stop_on_signal() as stop:
+        for epoch in range(start, options.epochs):
+            model.train()
+            optimizer.zero_grad()
+            logits_NC = model(features, structure).logits_NC
+            loss = F.cross_entropy(logits_NC[train_N], labels_N[train_N])
+            check_finite(loss, epoch)
+            loss.backward()
+            optimizer.step()
+            val, val_loss = _validate(model, features, structure, labels_N, val_N, graph.metric)
+            values = {"loss": loss.item(), "val": val, "val_loss": val_loss}
+            stage.log({"epoch": epoch, **values})
+            progress.update("teach", epoch + 1, options.epochs, values)
+            if (val, -val_loss) > (best["val"], -best["val_loss"]):
+                best = {"epoch": epoch, "val": val, "val_loss": val_loss}
+                # Clones: on the CPU a state_dict shares memory with the live weights.
+                best_weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            if epoch - best["epoch"] >= options.patience:
+                break
+            checkpoint.after_epoch(stop, {"epoch": epoch, "best": best}, best_weights)
+    checkpoint.discard()
+    model.load_state_dict(best_weights)
+    write_teacher(stage.path, facts, model.cpu(), split)
+    return {**best, "split": split.name, "split_digest": split.digest}
+
+
+@torch.no_grad()
+def _validate(
+    model: torch.nn.Module, features: Any, structure: Any, labels_N: Tensor, val_N: Tensor, metric: Any
+) -> tuple[float, float]:
+    """Return the metric and the cross-entropy on the validation nodes."""
+    model.eval()
+    logits_NC = model(features, structure).logits_NC[val_N]
+    loss = F.cross_entropy(logits_NC, labels_N[val_N])
+    return score(metric, logits_NC, labels_N[val_N]), loss.item()
