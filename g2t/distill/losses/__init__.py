@@ -1,0 +1,14 @@
+"""The losses: one file and one table line each."""
+
+from collections.abc import Mapping
+
+LOSSES: Mapping[str, str] = {
+    "hard": "g2t.distill.losses.labels:Hard",
+    "soft": "g2t.distill.losses.labels:Soft",
+    "pseudo": "g2t.distill.losses.labels:Pseudo",
+    "edge_low": "g2t.distill.losses.edge_low:EdgeLow",
+    "lsp": "g2t.distill.losses.lsp:LSP",
+    "gram": "g2t.distill.losses.gram:Gram",
+    "cka": "g2t.distill.losses.cka:CKA",
+    "align": "g2t.distill.losses.align:Align",
+}

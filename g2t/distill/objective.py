@@ -1,0 +1,88 @@
+"""The sum that a student minimises: terms, their balance, and what is logged of them."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from g2t.config import look_up
+from g2t.distill.losses import LOSSES
+from g2t.distill.losses.base import Batch, Loss, LossSettings
+from g2t.student.base import Output
+
+#: Steps between two measurements of gradient norms.
+REBALANCE_STEPS = 20
+
+
+class Objective(nn.Module):
+    """Σ factor · term. The factor of a term with a share makes its gradient norm on the student
+    that share of the norm of all terms without one; a term with `until` fades out linearly.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, LossSettings],
+        student: tuple[int, ...],
+        teacher: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        kinds = {name: look_up(LOSSES, name, "loss") for name in losses}
+        self.needs: frozenset[str] = frozenset().union(*(kind.needs for kind in kinds.values()))
+        self.settings = dict(losses)
+        self.terms = nn.ModuleDict(
+            {name: kind(losses[name], student, teacher) for name, kind in kinds.items()}
+        )
+        shared = sum(settings.share is not None for settings in losses.values())
+        # A buffer, so that a checkpoint holds it.
+        self.register_buffer("balance", torch.ones(shared))
+        self.balance: Tensor
+
+    def forward(
+        self, output: Output, batch: Batch, own: int, done: float, parameters: list[nn.Parameter] | None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the total and each term's value and factor.
+
+        `own` rows are the batch proper, the rest their neighbours; `done` is the part of training
+        that is over. With `parameters`, gradient shares are measured anew.
+        """
+        values: dict[str, Tensor] = {}
+        for name, term in self.terms.items():
+            assert isinstance(term, Loss)
+            whole = "edges" in term.needs
+            seen = (output, batch) if whole else (output.head(own), batch.head(own))
+            values[name] = term(*seen)
+        if parameters is not None:
+            self._measure(values, parameters)
+        factors = self._factors(done)
+        total = torch.stack([factors[name] * value for name, value in values.items()]).sum()
+        logged = {f"loss.{name}": value.item() for name, value in values.items()}
+        return total, logged | {f"factor.{name}": float(factors[name]) for name in values}
+
+    def _factors(self, done: float) -> dict[str, float]:
+        balance = iter(self.balance.tolist())
+        factors = {}
+        for name, settings in self.settings.items():
+            factor = settings.weight if settings.share is None else settings.weight * next(balance)
+            fade = 1.0 if settings.until is None else max(0.0, 1 - done / settings.until)
+            factors[name] = factor * fade
+        return factors
+
+    def _measure(self, values: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> None:
+        fixed = [v * self.settings[n].weight for n, v in values.items() if self.settings[n].share is None]
+        shared = [(v, self.settings[n].share) for n, v in values.items() if self.settings[n].share]
+        if not fixed or not shared:
+            return
+        reference = _gradient_norm(torch.stack(fixed).sum(), parameters)
+        norms = [_gradient_norm(value, parameters) for value, _ in shared]
+        self.balance = torch.tensor(
+            [
+                share * reference / norm if norm > 1e-12 else 0.0
+                for norm, (_, share) in zip(norms, shared, strict=True)
+                if share is not None
+            ]
+        )
+
+
+def _gradient_norm(value: Tensor, parameters: list[nn.Parameter]) -> float:
+    grads = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    return float(torch.stack([g.square().sum() for g in grads if g is not None] or [torch.zeros(())]).sum().sqrt())

@@ -1,0 +1,73 @@
+"""Settings of `g2t distill`, checked against the student and the losses that they name."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, Field, SerializeAsAny, create_model
+
+from g2t.config import Settings, layered, look_up, validate
+from g2t.distill.losses import LOSSES
+from g2t.distill.losses.base import LossSettings
+from g2t.errors import UsageError, did_you_mean
+from g2t.student import STUDENTS
+from g2t.student.base import ModelSettings, TrainSettings
+
+#: Structural terms at a gradient share of 0.1, gone by 70 % of the training: stronger ones cost
+#: accuracy (README, "Losses").
+_STRUCTURE = {"share": 0.1, "until": 0.7}
+
+PRESETS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
+    "soft": {"soft": {}},
+    "pseudo": {"pseudo": {}},
+    "none": {"hard": {}},
+    "paper": {
+        "soft": {},
+        "hard": {"weight": 0.3},
+        "lsp": _STRUCTURE,
+        "gram": _STRUCTURE,
+        "align": _STRUCTURE,
+    },
+}
+
+M = TypeVar("M", bound=ModelSettings)
+T = TypeVar("T", bound=TrainSettings)
+L = TypeVar("L", bound=BaseModel)
+
+
+class DistillSettings(Settings, Generic[M, T, L]):
+    """All settings of `g2t distill`."""
+
+    student: str = "landmark"
+    preset: str = Field("soft", description="the losses to start from; loss.NAME.* changes them")
+    seed: int = Field(0, ge=0)
+    model: SerializeAsAny[M]
+    train: SerializeAsAny[T]
+    loss: SerializeAsAny[L]
+
+    def losses(self) -> dict[str, LossSettings]:
+        """Return the settings of every loss whose weight is not zero, by name."""
+        named = {name: getattr(self.loss, name) for name in type(self.loss).model_fields}
+        return {name: settings for name, settings in named.items() if settings.weight > 0}
+
+
+def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any]:
+    """Check settings; student and losses decide what `model.*`, `train.*` and `loss.*` may hold.
+
+    Raises UsageError naming the first wrong key, or where no loss is left.
+    """
+    student = look_up(STUDENTS, values.get("student", "landmark"), "student")
+    preset = values.get("preset", "soft")
+    if preset not in PRESETS:
+        raise UsageError(f"no preset is called {preset!r}", did_you_mean(str(preset), PRESETS))
+    chosen = layered({"model": {}, "train": {}, "loss": PRESETS[preset]}, values)
+    if not isinstance(chosen["loss"], dict):
+        raise UsageError("setting loss: name a loss", "e.g. --set loss.soft.weight=1")
+    fields: dict[str, Any] = {
+        name: (look_up(LOSSES, name, "loss").Settings, ...) for name in chosen["loss"]
+    }
+    losses = create_model("Losses", __base__=Settings, **fields)
+    model = DistillSettings[student.Settings, student.Train, losses]  # type: ignore[name-defined]
+    settings = validate(model, chosen)
+    if not settings.losses():
+        raise UsageError("every loss has weight 0", "set loss.soft.weight, or choose a preset")
+    return settings

@@ -1,0 +1,135 @@
+"""Distilling a student: mini-batches of cached rows, the best epoch by validation.
+
+All that is read is the cache. The teacher's tensors that no loss needs are not opened.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from g2t.artifact import Artifact
+from g2t.cache.reader import Cache, open_cache
+from g2t.checkpoint import Checkpoint, check_finite
+from g2t.distill.lesson import Lesson, needs_of, prepare
+from g2t.distill.objective import REBALANCE_STEPS
+from g2t.distill.settings import DistillSettings, distill_settings
+from g2t.distill.signals import tensors_read
+from g2t.metrics import score
+from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
+from g2t.stage import Stage
+from g2t.student.base import answer
+from g2t.student.store import write_student
+
+
+def distill(
+    cache_path: Path,
+    out: Path,
+    values: Mapping[str, Any],
+    *,
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Train a student from a cache and write it to `out`.
+
+    `values` are settings of `DistillSettings`. Raises UsageError, InputError, IntegrityError for
+    wrong settings, a missing and a damaged cache, TrainingError when the loss is not finite.
+    """
+    settings = distill_settings(values)
+    cache = open_cache(cache_path)
+    needs = needs_of(settings, cache)
+    config = settings.model_dump(mode="json")
+    # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
+    asked = {**config, "train": {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}}
+    inputs = tensors_read(cache, needs, getattr(settings.model, "hops", 0))
+    with Stage(out, "student", asked, inputs, settings.seed, force) as stage:
+        if stage.finished:
+            return stage.finished
+        show = progress or Silent()
+        return stage.commit(_train(cache, settings, needs, choose_device(device), stage, show))
+
+
+def _train(
+    cache: Cache,
+    settings: DistillSettings[Any, Any, Any],
+    needs: frozenset[str],
+    device: torch.device,
+    stage: Stage,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Run the loop and write the best weights; returns the figures of the best epoch."""
+    torch.manual_seed(settings.seed)
+    options = settings.train
+    lesson = prepare(cache, settings, needs, device)
+    student, objective = lesson.student, lesson.objective
+    parameters = list(student.parameters())
+    optimizer = torch.optim.AdamW(
+        [*parameters, *objective.parameters()], options.lr, weight_decay=options.weight_decay
+    )
+    checkpoint = Checkpoint(stage.path, lesson.modules, optimizer, options.checkpoint_seconds)
+    state: dict[str, Any] = {"epoch": -1, "step": 0, "best": {"epoch": -1, "val": -1.0}}
+    best_weights: dict[str, Tensor] = {}
+    if (saved := checkpoint.load()) is not None:
+        state, best_weights = saved
+        progress.note(f"going on after epoch {state['epoch']}")
+    steps = options.epochs * -(-cache.rows // options.batch)
+    with stop_on_signal() as stop:
+        for epoch in range(state["epoch"] + 1, options.epochs):
+            student.train()
+            means: dict[str, float] = {}
+            for own_B in torch.randperm(cache.rows).split(options.batch):
+                rows_B, batch = lesson.signals.batch(own_B)
+                rows_B, batch = rows_B.to(device), batch.to(device)
+                output = student(student.embed(lesson.inputs, rows_B), student.draw_hops(rows_B))
+                measured = parameters if state["step"] % REBALANCE_STEPS == 0 else None
+                done = state["step"] / steps
+                loss, terms = objective(output, batch, len(own_B), done, measured)
+                check_finite(loss, epoch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                _average(lesson.averaged, student, options.ema)
+                for name, value in terms.items():
+                    means[name] = means.get(name, 0.0) + value * len(own_B) / cache.rows
+                state["step"] += 1
+            val, val_loss = _validate(lesson, cache)
+            stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})
+            progress.update("distill", epoch + 1, options.epochs, {**means, "val": val})
+            # The loss breaks ties: validation sets are small, their scores coarse.
+            better = {"epoch": epoch, "val": val, "val_loss": val_loss, "rank": val - 0.01 * val_loss}
+            if better["rank"] > state["best"].get("rank", float("-inf")):
+                state["best"] = better
+                best_weights = {k: v.clone() for k, v in lesson.averaged.state_dict().items()}
+            if epoch - state["best"]["epoch"] >= options.patience:
+                break
+            state["epoch"] = epoch
+            checkpoint.after_epoch(stop, state, best_weights)
+    checkpoint.discard()
+    student.load_state_dict(best_weights)
+    write_student(stage.path, lesson.facts, student.cpu())
+    best = state["best"]
+    return {"epoch": best["epoch"], "val": best["val"], "val_loss": best["val_loss"]}
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, student: nn.Module, decay: float) -> None:
+    """Move the averaged weights a step towards the student's."""
+    for mean, value in zip(averaged.parameters(), student.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+
+
+def _validate(lesson: Lesson, cache: Cache) -> tuple[float, float]:
+    """Return metric and cross-entropy on the validation nodes, meaned over 0 … K hops at hand."""
+    lesson.averaged.eval()
+    rows = cache.parts.val
+    labels = cache.labels[rows]
+    scores, losses = [], []
+    for hops in range(lesson.averaged.hops + 1):
+        logits = answer(lesson.averaged, lesson.inputs, rows, hops).cpu()
+        scores.append(score(cache.manifest.metric, logits, labels))
+        losses.append(F.cross_entropy(logits, labels).item())
+    return sum(scores) / len(scores), sum(losses) / len(losses)

@@ -1,0 +1,143 @@
+"""What every student has in common: settings, inputs, outputs, and the two steps of its forward.
+
+`embed` turns what is known of some nodes into tokens [B, T, D]; `forward` reads tokens. No student
+attends over the batch, so a node gets the same answer in any batch.
+
+Shape letters: `N` nodes, `B` batch, `T` tokens, `D` width, `C` classes, `F` features, `K` hops.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from g2t.config import Settings
+from g2t.graph.csr import Csr, Features, is_bag_of_words
+from g2t.graph.structure import Propagation
+
+
+class ModelSettings(Settings):
+    """`model.*` that all students share."""
+
+    hidden: int = Field(64, ge=1, description="width D")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    input_dropout: float | None = Field(
+        None, ge=0, lt=1, description="share of input entries dropped; unset: by kind of features"
+    )
+
+
+class TrainSettings(Settings):
+    """`train.*` of a student: AdamW on mini-batches of cached rows."""
+
+    epochs: int = Field(80, ge=1)
+    patience: int = Field(40, ge=1, description="epochs without a better validation score")
+    batch: int = Field(1024, ge=1, description="rows per step")
+    lr: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    ema: float = Field(0.98, ge=0, lt=1, description="decay of the averaged weights; 0: off")
+    checkpoint_seconds: float = Field(60, ge=0, description="time between checkpoints")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a student may know of N nodes, normalised.
+
+    `tokens` [N, K or K + 1, F] are hop tokens; `operator` makes them where they are not stored.
+    """
+
+    features: Features
+    tokens: Tensor | None = None
+    operator: Propagation | None = None
+
+    def to(self, device: torch.device) -> "Inputs":
+        """Return a copy on another device."""
+        tokens = None if self.tokens is None else self.tokens.to(device)
+        operator = None if self.operator is None else self.operator.to(device)
+        return Inputs(self.features.to(device), tokens, operator)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A student's answer for B nodes: logits, and one embedding per block."""
+
+    logits_BC: Tensor
+    blocks: tuple[Tensor, ...]
+
+    def head(self, count: int) -> "Output":
+        """Return the answer for the first `count` nodes."""
+        return Output(self.logits_BC[:count], tuple(block[:count] for block in self.blocks))
+
+
+class Student(nn.Module):
+    """Base of all students."""
+
+    Settings: ClassVar[type[ModelSettings]] = ModelSettings
+    Train: ClassVar[type[TrainSettings]] = TrainSettings
+    #: Input dropout for sparse bags of words; other features take `DENSE_DROPOUT`.
+    WORD_DROPOUT: ClassVar[float] = 0.5
+
+    hops = 0
+    blocks: nn.ModuleList
+
+    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
+        """Normalise what is known of the nodes, once, before batches are drawn from it."""
+        raise NotImplementedError
+
+    def fit(self, features: Features, edges: Csr, tokens: Tensor | None) -> None:
+        """Learn the normalisation from the training nodes."""
+        raise NotImplementedError
+
+    def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
+        """Return the tokens of some nodes, [B, T, D]."""
+        raise NotImplementedError
+
+    def forward(self, tokens_BTD: Tensor, hops_B: Tensor | None = None) -> Output:
+        """Read tokens; token k of row b counts only if k <= `hops_B[b]` (None: all count)."""
+        raise NotImplementedError
+
+    def draw_hops(self, index_B: Tensor) -> Tensor | None:
+        """Draw the hops at hand for each node of a training batch; None where there are none."""
+        return None
+
+    def start_landmarks(self, centres: list[Tensor]) -> None:
+        """Start from one set of centres per block, [M, any width] each; without landmarks, ignore."""
+
+
+DENSE_DROPOUT = 0.5
+NARROW_DROPOUT = 0.0
+NARROW = 100
+
+
+def input_dropout(chosen: float | None, word_dropout: float, features: Features) -> float:
+    """Return the chosen rate, or the one that fits the kind of features.
+
+    Sparse bags of words take far more than dense ones; a few dense columns take none (figures:
+    README, "Defaults").
+    """
+    if chosen is not None:
+        return chosen
+    if is_bag_of_words(features):
+        return word_dropout
+    return NARROW_DROPOUT if features.shape[1] < NARROW else DENSE_DROPOUT
+
+
+@torch.inference_mode()
+def predict(
+    student: Student, inputs: Inputs, hops: int | None = None, chunk: int = 65_536
+) -> Tensor:
+    """Return logits for all nodes, [N, C], using at most `hops` hops; batches do not matter."""
+    student.eval()
+    every_N = torch.arange(len(inputs.features))
+    parts = [answer(student, inputs, index_B, hops) for index_B in every_N.split(chunk)]
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def answer(student: Student, inputs: Inputs, index_B: Tensor, hops: int | None) -> Tensor:
+    """Return logits for some nodes, [B, C], using at most `hops` hops (None: all)."""
+    index_B = index_B.to(next(student.parameters()).device)
+    hops_B = None if hops is None else torch.full_like(index_B, hops)
+    output: Output = student(student.embed(inputs, index_B), hops_B)
+    return output.logits_BC

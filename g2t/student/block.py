@@ -1,0 +1,82 @@
+"""The Transformer block of both students: attention to landmarks (and a node's own tokens), FFN.
+
+Shape letters: `B` nodes, `T` tokens, `M` landmarks, `D` width, `H` heads.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward.
+
+    Tokens query M learned landmarks; with `own_tokens` also the other tokens of their node, never
+    those of another node.
+    """
+
+    def __init__(
+        self, width: int, heads: int, landmarks: int, dropout: float, own_tokens: bool
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.own_tokens = own_tokens
+        self.landmarks = nn.Parameter(torch.randn(landmarks, width))
+        self.norm_tokens = nn.LayerNorm(width)
+        self.norm_landmarks = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, width),
+        )
+
+    def forward(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
+        """Return tokens [B, T, D]; a token that is not known is seen by no other."""
+        normed_BTD = self.norm_tokens(tokens_BTD)
+        attended_BTD = self._attend(normed_BTD, known_BT)
+        tokens_BTD = tokens_BTD + F.dropout(attended_BTD, self.dropout, self.training)
+        fed_BTD: Tensor = self.feed(tokens_BTD)
+        return tokens_BTD + F.dropout(fed_BTD, self.dropout, self.training)
+
+    def _attend(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
+        count, length, width = tokens_BTD.shape
+        global_MD = self.norm_landmarks(self.landmarks)
+        if not self.own_tokens:
+            # One sequence of B·T queries over the M landmarks: nothing of a node reaches another.
+            queries = self._split(self.query(tokens_BTD.reshape(1, -1, width)))
+            keys, values = self._split(self.key(global_MD[None])), self._split(self.value(global_MD[None]))
+            mixed = F.scaled_dot_product_attention(queries, keys, values)
+            return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
+        keys = torch.cat([self.key(tokens_BTD), self.key(global_MD).expand(count, -1, -1)], 1)
+        values = torch.cat([self.value(tokens_BTD), self.value(global_MD).expand(count, -1, -1)], 1)
+        mask = None
+        if known_BT is not None:
+            seen = torch.ones(count, len(global_MD), dtype=torch.bool, device=tokens_BTD.device)
+            mask = torch.cat([known_BT, seen], 1)[:, None, None]
+        parts = (self._split(self.query(tokens_BTD)), self._split(keys), self._split(values))
+        mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask)
+        return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
+
+    def _split(self, rows: Tensor) -> Tensor:
+        """Cut the width into heads: [B, T, D] to [B, H, T, D / H]."""
+        return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+@torch.no_grad()
+def start_landmarks(block: Block, centres: Tensor) -> None:
+    """Place a block's landmarks at centres [M', any width], carried over by a random rotation.
+
+    Distances among the centres survive; fewer centres than landmarks leave the rest as they are.
+    """
+    count, width = min(len(centres), len(block.landmarks)), block.landmarks.shape[1]
+    rotation = torch.empty(centres.shape[1], width)
+    nn.init.orthogonal_(rotation)
+    placed = (centres - centres.mean(0)) @ rotation.to(centres.device)
+    block.landmarks[:count] = (placed / placed.std().clamp(min=1e-6))[:count]

@@ -1,0 +1,79 @@
+"""`landmark`, the edge-free student: a node queries M learned landmarks.
+
+O(1) per node, no edge and no other node needed at inference.
+"""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from g2t.graph.csr import Csr, Features, take_rows
+from g2t.graph.linear import InputLinear, drop_entries
+from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
+from g2t.student.block import Block, start_landmarks
+from g2t.student.normalize import Normalize
+
+
+class AttentionSettings(ModelSettings):
+    """`model.*` of the students with attention."""
+
+    blocks: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    landmarks: int = Field(32, ge=1, description="learned anchors M of each block")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "AttentionSettings":
+        if self.hidden % self.heads:
+            raise ValueError(f"model.hidden {self.hidden} is no multiple of model.heads {self.heads}")
+        return self
+
+
+class Landmark(Student):
+    """A stack of landmark blocks over one token per node."""
+
+    Settings: ClassVar[type[ModelSettings]] = AttentionSettings
+    Train: ClassVar[type[TrainSettings]] = TrainSettings
+    WORD_DROPOUT: ClassVar[float] = 0.8
+
+    def __init__(self, features: int, sparse: bool, classes: int, settings: AttentionSettings) -> None:
+        super().__init__()
+        width = settings.hidden
+        self.input_dropout, self.dropout = settings.input_dropout or 0.0, settings.dropout
+        self.normalize = Normalize("l2" if sparse else "standard", (features,))
+        self.project = InputLinear(features, width)
+        self.blocks = nn.ModuleList(
+            Block(width, settings.heads, settings.landmarks, settings.dropout, own_tokens=False)
+            for _ in range(settings.blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def fit(self, features: Features, edges: Csr, tokens: Tensor | None) -> None:
+        """Learn the normalisation."""
+        self.normalize.fit(features)
+
+    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
+        """Normalise the features; edges and tokens are not looked at."""
+        return Inputs(self.normalize(features))
+
+    def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
+        """Return one token per node, [B, 1, D]."""
+        rows = take_rows(inputs.features, index_B)
+        token_BD: Tensor = self.project(drop_entries(rows, self.input_dropout, self.training))
+        return F.dropout(token_BD, self.dropout, self.training)[:, None]
+
+    def forward(self, tokens_BTD: Tensor, hops_B: Tensor | None = None) -> Output:
+        """Read the one token of each node."""
+        blocks = []
+        for block in self.blocks:
+            tokens_BTD = block(tokens_BTD, None)
+            blocks.append(tokens_BTD[:, 0])
+        return Output(self.head(self.norm(blocks[-1])), tuple(blocks))
+
+    def start_landmarks(self, centres: list[Tensor]) -> None:
+        """Place each block's landmarks at its centres."""
+        for block, places in zip(self.blocks, centres, strict=True):
+            assert isinstance(block, Block)
+            start_landmarks(block, places)
