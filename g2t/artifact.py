@@ -113,7 +113,9 @@ def open_artifact(path: Path, kind: str) -> Artifact:
         )
     try:
         found, digest, outputs = record["kind"], record["digest"], record["outputs"]
-        entries = [(path / name, entry["bytes"], entry["xxh3_128"]) for name, entry in outputs.items()]
+        entries = [
+            (path / name, entry["bytes"], entry["xxh3_128"]) for name, entry in outputs.items()
+        ]
     except (KeyError, TypeError, AttributeError):
         raise IntegrityError(f"{path / RECORD} is damaged: fields are missing") from None
     if found != kind:

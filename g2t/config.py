@@ -71,7 +71,9 @@ def parse_sets(assignments: Sequence[str]) -> dict[str, Any]:
     return layered(*parts)
 
 
-def from_environment(known: set[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def from_environment(
+    known: set[str], environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Read `G2T_A__B=VALUE` as a.b, for the keys that this stage knows at the top."""
     values = []
     for name, text in (os.environ if environment is None else environment).items():
@@ -119,6 +121,11 @@ def validate(model: type[S], values: Mapping[str, Any]) -> S:
         reason = first["msg"].removeprefix("Value error, ")
         shown = f" (given: {first['input']!r})" if first["type"] != "missing" else ""
         raise UsageError(f"setting {key}: {reason[0].lower()}{reason[1:]}{shown}") from None
+
+
+def specialised(model: Any, *arguments: type[BaseModel]) -> Any:
+    """Return a generic settings model with its parts filled in at run time."""
+    return model.__class_getitem__(arguments)
 
 
 def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

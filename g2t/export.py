@@ -5,11 +5,13 @@ out-of-core route can stand in.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from g2t.artifact import Artifact, write_json
 from g2t.cache.format import (
@@ -60,30 +62,58 @@ def export(
     Raises InputError and IntegrityError where teacher or graph is missing, damaged, or not of each
     other, and InputError where a value does not fit the type.
     """
-    teacher, graph = read_teacher(teacher_path), read_graph(graph_path)
-    check_graph_of(teacher, graph)
-    inputs = {"teacher": teacher.artifact.digest, "graph": graph.fingerprints()["graph"]}
-    with Stage(out, "cache", settings.model_dump(mode="json"), inputs, 0, force) as stage:
+    plan = plan_export(teacher_path, graph_path, settings)
+    with Stage(out, "cache", settings.model_dump(mode="json"), plan.inputs, 0, force) as stage:
         if stage.finished:
             return stage.finished
         writer = CacheWriter(stage.path, settings.dtype, settings.shard_rows)
-        _write_tensors(writer, teacher, graph, settings, progress or Silent())
-        manifest = _write_graph(writer, teacher, graph, settings)
+        _write_tensors(writer, plan, progress or Silent())
+        manifest = _write_graph(writer, plan)
         write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
         return stage.commit(_summary(manifest))
 
 
-def _write_tensors(
-    writer: CacheWriter, teacher: Teacher, graph: Graph, settings: ExportSettings, progress: Progress
-) -> None:
+@dataclass(frozen=True)
+class ExportPlan:
+    """An export before it starts: a teacher, and the graph that it was taught on."""
+
+    teacher: Teacher
+    graph: Graph
+    settings: ExportSettings
+    inputs: dict[str, str]
+
+    def widths(self) -> dict[str, int]:
+        """Return the columns of every dense tensor to come (tokens: of all hops together)."""
+        model = self.teacher.facts["model"]
+        widths = {layer_name(i): model["hidden"] for i in range(1, self.teacher.model.hidden + 1)}
+        widths[LOGITS] = len(self.graph.classes)
+        if isinstance(self.graph.features, Tensor):
+            widths[FEATURES] = self.graph.features.shape[1]
+        if self.settings.hops:
+            widths[TOKENS] = self.settings.hops * self.graph.features.shape[1]
+        return widths
+
+
+def plan_export(teacher_path: Path, graph_path: Path, settings: ExportSettings) -> ExportPlan:
+    """Open teacher and graph; raises IntegrityError unless the teacher learned from this graph."""
+    teacher, graph = read_teacher(teacher_path), read_graph(graph_path)
+    check_graph_of(teacher, graph)
+    fingerprint = teacher.facts["graph"]["fingerprint"]
+    return ExportPlan(
+        teacher, graph, settings, {"teacher": teacher.artifact.digest, "graph": fingerprint}
+    )
+
+
+def _write_tensors(writer: CacheWriter, plan: ExportPlan, progress: Progress) -> None:
+    teacher, graph, hops = plan.teacher, plan.graph, plan.settings.hops
     nodes = teacher.split.nodes
     known = trace(teacher, graph)
     features = take_rows(graph.features, nodes)
     tensors = {layer_name(i): layer for i, layer in enumerate(known.layers, 1)}
     tensors |= {LOGITS: known.logits_NC, FEATURES: features}
-    if settings.hops:
+    if hops:
         operator = propagation(induced(graph.edges, nodes))
-        tensors[TOKENS] = project_dense(features, operator, settings.hops)
+        tensors[TOKENS] = project_dense(features, operator, hops)
     for done, (name, rows) in enumerate(tensors.items(), 1):
         entry = writer.write(name, rows)
         error = {"relative_error": entry.relative_error}
@@ -91,10 +121,9 @@ def _write_tensors(
         progress.note(f"{name}: {entry.dtype}, largest relative error {entry.relative_error:.1e}")
 
 
-def _write_graph(
-    writer: CacheWriter, teacher: Teacher, graph: Graph, settings: ExportSettings
-) -> Manifest:
+def _write_graph(writer: CacheWriter, plan: ExportPlan) -> Manifest:
     """Write ids, training and validation labels, split and edges; return the whole manifest."""
+    teacher, graph, settings = plan.teacher, plan.graph, plan.settings
     split = teacher.split
     nodes, parts = split.nodes, split.parts
     edges = induced(graph.edges, nodes)
@@ -110,7 +139,6 @@ def _write_graph(
     }
     path = writer.folder / GRAPH
     save_tensors(path, tensors)
-    layers = sum(entry.name.startswith("teacher-h") for entry in writer.tensors)
     return Manifest(
         schema="g2t.cache/1",
         rows=len(nodes),
@@ -119,12 +147,12 @@ def _write_graph(
         task=graph.task,
         metric=graph.metric,
         classes=graph.classes,
-        graph=NamedDigest(name=graph.name, digest=graph.fingerprints()["graph"]),
+        graph=NamedDigest(name=graph.name, digest=plan.inputs["graph"]),
         split=NamedDigest(name=split.name, digest=split.digest),
         teacher=TeacherEntry(
             name=teacher.name,
             digest=teacher.artifact.digest,
-            layers=layers,
+            layers=teacher.model.hidden,
             scaling=teacher.facts["features"]["scaling"],
         ),
         graph_file=shard_entry(path, "graph", 0, len(nodes)),

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
 
@@ -63,7 +63,6 @@ class Stage:
         self.path = partial_path(out)
         self.force = force
         self.finished: Artifact | None = None
-        self.resumed = False
         self._plan = {"kind": kind, "config": dict(config), "inputs": dict(inputs), "seed": seed}
         self._started = time.time()
         self._open = ExitStack()
@@ -98,28 +97,35 @@ class Stage:
             raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
         self._open.close()
 
-    def _claim(self) -> None:
-        """Find out whether OUT is done, resumable, in the way, or free; prepare OUT.partial."""
+    def standing(self) -> tuple[Literal["new", "done", "unfinished", "refused"], str]:
+        """Tell how OUT stands to what is asked, and why if it is in the way; changes nothing."""
         if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
             if not is_artifact(self.out):
-                raise InputError(f"{self.out} exists and is no g2t {self.kind}", "choose another --out")
+                return "refused", f"{self.out} exists and is no g2t {self.kind}"
             difference = self._difference(read_json(self.out / RECORD))
-            if not difference and not self.force:
-                self.finished = open_artifact(self.out, self.kind)
-                return
+            if not self.force and difference:
+                return "refused", f"{self.out} was made with other settings or inputs: {difference}"
             if not self.force:
-                raise InputError(
-                    f"{self.out} was made with other settings or inputs: {difference}",
-                    "choose another --out, or replace it with --force",
-                )
+                return "done", ""
         if (self.path / RECORD).is_file() and not self.force:
             difference = self._difference(read_json(self.path / RECORD))
             if difference:
-                raise InputError(
-                    f"{self.path} holds unfinished work with other settings or inputs: {difference}",
-                    "finish it with those, choose another --out, or discard it with --force",
+                return (
+                    "refused",
+                    f"{self.path} is unfinished work with other settings or inputs: {difference}",
                 )
-            self.resumed = True
+            return "unfinished", ""
+        return "new", ""
+
+    def _claim(self) -> None:
+        """Take OUT if it is done, resume OUT.partial, or begin it anew; InputError if refused."""
+        standing, reason = self.standing()
+        if standing == "refused":
+            raise InputError(reason, "choose another --out, or replace it with --force")
+        if standing == "done":
+            self.finished = open_artifact(self.out, self.kind)
+            return
+        if standing == "unfinished":
             return
         try:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -186,7 +192,9 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings into {"a.b": value}."""
     if not isinstance(content, Mapping):
         return {prefix: content}
-    below = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
+    below = (
+        flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items()
+    )
     return {key: value for part in below for key, value in part.items()}
 
 

@@ -20,7 +20,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -
     the file gets the mode that the umask allows instead of safetensors' 0600.
     """
     metadata = None if facts is None else {"g2t": json.dumps(facts, sort_keys=True)}
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata)
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata
+    )
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)

@@ -74,9 +74,9 @@ class Cache:
         sparse = [part for part in parts if isinstance(part, Csr)]
         return torch.cat(dense).float() if dense else _stack(sparse)
 
-    def tokens(self) -> Tensor | None:
-        """Return hop tokens Âx … Â^K x as stored, [N, K, F], or None if the cache has none."""
-        return self._dense(TOKENS) if self.manifest.hops else None
+    def tokens(self, hops: int) -> Tensor | None:
+        """Return hop tokens Âx … Â^hops x as stored, [N, hops, F]; None if there are fewer."""
+        return self._dense(TOKENS)[:, :hops] if 0 < hops <= self.manifest.hops else None
 
     def logits(self) -> Tensor:
         """Return the teacher's logits as stored, [N, C]."""
@@ -145,7 +145,9 @@ def _check_shards(artifact: Artifact, manifest: Manifest) -> None:
         end = 0
         for shard in manifest.shards_of(entry.name):
             if shard.start != end:
-                raise IntegrityError(f"{artifact.path}: {entry.name} has a gap or overlap at row {end}")
+                raise IntegrityError(
+                    f"{artifact.path}: {entry.name} has a gap or overlap at row {end}"
+                )
             end = shard.stop
         if end != manifest.rows:
             raise IntegrityError(
@@ -177,7 +179,9 @@ def _check_shard(path: Path, tensors: dict[str, Tensor], entry: TensorEntry, row
             and values.dtype == DTYPES[entry.dtype]
         )
     if not fits:
-        raise IntegrityError(f"{path} does not hold {rows} rows of {entry.name} as the manifest says")
+        raise IntegrityError(
+            f"{path} does not hold {rows} rows of {entry.name} as the manifest says"
+        )
 
 
 def _stack(parts: list[Csr]) -> Csr:

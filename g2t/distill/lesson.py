@@ -65,9 +65,10 @@ def prepare(
 ) -> Lesson:
     """Read the cache and build everything with fresh weights, on a device."""
     signals = read_signals(cache, needs)
-    features, edges, tokens = cache.features(), cache.edges, cache.tokens()
+    features, edges = cache.features(), cache.edges
     facts = _facts(cache, settings, features, needs)
     student = build(facts)
+    tokens = cache.tokens(student.hops)
     student.fit(features, edges, tokens)
     inputs = student.prepare(features, edges, tokens).to(device)
     if signals.layers and hasattr(settings.model, "landmarks"):

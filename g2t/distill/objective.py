@@ -38,7 +38,12 @@ class Objective(nn.Module):
         self.balance: Tensor
 
     def forward(
-        self, output: Output, batch: Batch, own: int, done: float, parameters: list[nn.Parameter] | None
+        self,
+        output: Output,
+        batch: Batch,
+        own: int,
+        done: float,
+        parameters: list[nn.Parameter] | None,
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the total and each term's value and factor.
 
@@ -68,7 +73,9 @@ class Objective(nn.Module):
         return factors
 
     def _measure(self, values: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> None:
-        fixed = [v * self.settings[n].weight for n, v in values.items() if self.settings[n].share is None]
+        fixed = [
+            v * self.settings[n].weight for n, v in values.items() if self.settings[n].share is None
+        ]
         shared = [(v, self.settings[n].share) for n, v in values.items() if self.settings[n].share]
         if not fixed or not shared:
             return
@@ -85,4 +92,8 @@ class Objective(nn.Module):
 
 def _gradient_norm(value: Tensor, parameters: list[nn.Parameter]) -> float:
     grads = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    return float(torch.stack([g.square().sum() for g in grads if g is not None] or [torch.zeros(())]).sum().sqrt())
+    return float(
+        torch.stack([g.square().sum() for g in grads if g is not None] or [torch.zeros(())])
+        .sum()
+        .sqrt()
+    )

@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, SerializeAsAny, create_model
 
-from g2t.config import Settings, layered, look_up, validate
+from g2t.config import Settings, layered, look_up, specialised, validate
 from g2t.distill.losses import LOSSES
 from g2t.distill.losses.base import LossSettings
 from g2t.errors import UsageError, did_you_mean
@@ -66,8 +66,8 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
         name: (look_up(LOSSES, name, "loss").Settings, ...) for name in chosen["loss"]
     }
     losses = create_model("Losses", __base__=Settings, **fields)
-    model = DistillSettings[student.Settings, student.Train, losses]  # type: ignore[name-defined]
-    settings = validate(model, chosen)
+    model = specialised(DistillSettings, student.Settings, student.Train, losses)
+    settings: DistillSettings[Any, Any, Any] = validate(model, chosen)
     if not settings.losses():
         raise UsageError("every loss has weight 0", "set loss.soft.weight, or choose a preset")
     return settings

@@ -4,6 +4,7 @@ All that is read is the cache. The teacher's tensors that no loss needs are not 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from g2t.stage import Stage
 from g2t.student.base import answer
 from g2t.student.store import write_student
 
+#: Steps per epoch at least: a small graph in one batch would get too few.
+EPOCH_STEPS = 4
+
 
 def distill(
     cache_path: Path,
@@ -39,32 +43,47 @@ def distill(
     `values` are settings of `DistillSettings`. Raises UsageError, InputError, IntegrityError for
     wrong settings, a missing and a damaged cache, TrainingError when the loss is not finite.
     """
+    plan = plan_student(cache_path, values)
+    with Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
+        if stage.finished:
+            return stage.finished
+        return stage.commit(_train(plan, choose_device(device), stage, progress or Silent()))
+
+
+@dataclass(frozen=True)
+class DistillPlan:
+    """A training run before it starts: what is asked for, resolved against the cache.
+
+    `asked` are the settings that decide the result, `needs` the kinds of tensors that it reads.
+    """
+
+    settings: DistillSettings[Any, Any, Any]
+    cache: Cache
+    needs: frozenset[str]
+    asked: dict[str, Any]
+    inputs: dict[str, str]
+
+
+def plan_student(cache_path: Path, values: Mapping[str, Any]) -> DistillPlan:
+    """Resolve the settings, open the cache, and find out what will be read of it."""
     settings = distill_settings(values)
     cache = open_cache(cache_path)
     needs = needs_of(settings, cache)
     config = settings.model_dump(mode="json")
     # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
-    asked = {**config, "train": {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}}
+    train = {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}
     inputs = tensors_read(cache, needs, getattr(settings.model, "hops", 0))
-    with Stage(out, "student", asked, inputs, settings.seed, force) as stage:
-        if stage.finished:
-            return stage.finished
-        show = progress or Silent()
-        return stage.commit(_train(cache, settings, needs, choose_device(device), stage, show))
+    return DistillPlan(settings, cache, needs, {**config, "train": train}, inputs)
 
 
 def _train(
-    cache: Cache,
-    settings: DistillSettings[Any, Any, Any],
-    needs: frozenset[str],
-    device: torch.device,
-    stage: Stage,
-    progress: Progress,
+    plan: DistillPlan, device: torch.device, stage: Stage, progress: Progress
 ) -> dict[str, Any]:
     """Run the loop and write the best weights; returns the figures of the best epoch."""
+    cache, settings = plan.cache, plan.settings
     torch.manual_seed(settings.seed)
     options = settings.train
-    lesson = prepare(cache, settings, needs, device)
+    lesson = prepare(cache, settings, plan.needs, device)
     student, objective = lesson.student, lesson.objective
     parameters = list(student.parameters())
     optimizer = torch.optim.AdamW(
@@ -76,12 +95,13 @@ def _train(
     if (saved := checkpoint.load()) is not None:
         state, best_weights = saved
         progress.note(f"going on after epoch {state['epoch']}")
-    steps = options.epochs * -(-cache.rows // options.batch)
+    size = min(options.batch, -(-cache.rows // EPOCH_STEPS))
+    steps = options.epochs * -(-cache.rows // size)
     with stop_on_signal() as stop:
         for epoch in range(state["epoch"] + 1, options.epochs):
             student.train()
             means: dict[str, float] = {}
-            for own_B in torch.randperm(cache.rows).split(options.batch):
+            for own_B in torch.randperm(cache.rows).split(size):
                 rows_B, batch = lesson.signals.batch(own_B)
                 rows_B, batch = rows_B.to(device), batch.to(device)
                 output = student(student.embed(lesson.inputs, rows_B), student.draw_hops(rows_B))
@@ -100,7 +120,12 @@ def _train(
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})
             progress.update("distill", epoch + 1, options.epochs, {**means, "val": val})
             # The loss breaks ties: validation sets are small, their scores coarse.
-            better = {"epoch": epoch, "val": val, "val_loss": val_loss, "rank": val - 0.01 * val_loss}
+            better = {
+                "epoch": epoch,
+                "val": val,
+                "val_loss": val_loss,
+                "rank": val - 0.01 * val_loss,
+            }
             if better["rank"] > state["best"].get("rank", float("-inf")):
                 state["best"] = better
                 best_weights = {k: v.clone() for k, v in lesson.averaged.state_dict().items()}

@@ -136,7 +136,9 @@ def read_graph(path: Path) -> Graph:
     artifact = open_artifact(path, "graph")
     facts = read_json(artifact.path / "graph.json")
     if facts.get("schema") != SCHEMA:
-        raise IntegrityError(f"{path} has graph schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}")
+        raise IntegrityError(
+            f"{path} has graph schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}"
+        )
     try:
         graph = _assemble(facts, load_tensors(artifact.path / "graph.safetensors"))
     except (KeyError, TypeError, ValueError) as error:

@@ -140,7 +140,7 @@ def take_rows(features: Features, index_B: Tensor) -> Features:
 
 
 def from_pairs(source_E: Tensor, target_E: Tensor, nodes: int) -> Csr:
-    """Return edges as rows of targets: row v lists its in-neighbours u of edges u -> v, once each."""
+    """Return edges by target: row v lists the u of edges u -> v, ascending and once each."""
     order_E = torch.unique(target_E.long() * nodes + source_E.long())
     row_E, column_E = order_E // nodes, order_E % nodes
     start_N = F.pad(torch.bincount(row_E, minlength=nodes).cumsum(0), (1, 0))

@@ -106,7 +106,9 @@ def _random(graph: Graph, name: str, shares: str, seed: int) -> Split:
         raise UsageError(f"split {name!r} is not random:A/B/C:SEED", "e.g. random:60/20/20:0")
     percent = [int(number) for number in numbers]
     if sum(percent) > 100 or 0 in percent:
-        raise UsageError(f"split {name!r}: the three percentages must be positive, 100 in sum at most")
+        raise UsageError(
+            f"split {name!r}: the three percentages must be positive, 100 in sum at most"
+        )
     labelled = np.flatnonzero(graph.labels.numpy() >= 0)
     order = np.random.RandomState(seed).permutation(labelled)
     ends = [len(order) * sum(percent[: i + 1]) // 100 for i in range(3)]
@@ -126,7 +128,7 @@ def hide_test_labels(graph: Graph, split: Split) -> Graph:
 
 
 def write_split(split: Split, path: Path) -> None:
-    """Write a split as safetensors `nodes`, `train`, `val`, `test`; name and digest in the header."""
+    """Write a split as safetensors, four sets of ids; name and digest stand in the header."""
     parts = split.parts
     tensors = {"nodes": split.nodes, "train": parts.train, "val": parts.val, "test": parts.test}
     save_tensors(path, tensors, {"name": split.name, "digest": split.digest})

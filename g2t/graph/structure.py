@@ -1,5 +1,6 @@
 """What the edges say: components, induced subgraphs, and the operator that carries hop tokens."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -75,15 +76,15 @@ def propagation(edges: Csr) -> Propagation:
     value_E = scale_N[row_E] * scale_N[column_E]
     order_E = torch.argsort(row_E * nodes + column_E)
     start_N = torch.nn.functional.pad(torch.bincount(row_E, minlength=nodes).cumsum(0), (1, 0))
-    return Propagation(
-        torch_csr(Csr(start_N, column_E[order_E].int(), value_E[order_E], nodes))
-    )
+    return Propagation(torch_csr(Csr(start_N, column_E[order_E].int(), value_E[order_E], nodes)))
 
 
 def torch_csr(matrix: Csr) -> Tensor:
     """Return sparse rows as a torch CSR tensor with int64 indices."""
     parts = (matrix.start_N, matrix.column_E.long(), matrix.values())
-    return torch.sparse_csr_tensor(*parts, matrix.shape, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its CSR layout beta once per process
+        return torch.sparse_csr_tensor(*parts, matrix.shape, check_invariants=False)
 
 
 def project_dense(features: Features, operator: Propagation, hops: int) -> Tensor:

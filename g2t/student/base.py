@@ -33,7 +33,7 @@ class TrainSettings(Settings):
 
     epochs: int = Field(80, ge=1)
     patience: int = Field(40, ge=1, description="epochs without a better validation score")
-    batch: int = Field(1024, ge=1, description="rows per step")
+    batch: int = Field(1024, ge=1, description="rows per step, at most a quarter of all")
     lr: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     ema: float = Field(0.98, ge=0, lt=1, description="decay of the averaged weights; 0: off")
@@ -102,7 +102,7 @@ class Student(nn.Module):
         return None
 
     def start_landmarks(self, centres: list[Tensor]) -> None:
-        """Start from one set of centres per block, [M, any width] each; without landmarks, ignore."""
+        """Start from one set of centres per block, [M, any width]; without landmarks, ignore."""
 
 
 DENSE_DROPOUT = 0.5
@@ -130,7 +130,7 @@ def predict(
     """Return logits for all nodes, [N, C], using at most `hops` hops; batches do not matter."""
     student.eval()
     every_N = torch.arange(len(inputs.features))
-    parts = [answer(student, inputs, index_B, hops) for index_B in every_N.split(chunk)]
+    parts = [answer(student, inputs, index_B, hops) for index_B in torch.split(every_N, chunk)]
     return torch.cat(parts)
 
 

@@ -51,7 +51,10 @@ class Block(nn.Module):
         if not self.own_tokens:
             # One sequence of B·T queries over the M landmarks: nothing of a node reaches another.
             queries = self._split(self.query(tokens_BTD.reshape(1, -1, width)))
-            keys, values = self._split(self.key(global_MD[None])), self._split(self.value(global_MD[None]))
+            keys, values = (
+                self._split(self.key(global_MD[None])),
+                self._split(self.value(global_MD[None])),
+            )
             mixed = F.scaled_dot_product_attention(queries, keys, values)
             return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
         keys = torch.cat([self.key(tokens_BTD), self.key(global_MD).expand(count, -1, -1)], 1)
@@ -66,7 +69,8 @@ class Block(nn.Module):
 
     def _split(self, rows: Tensor) -> Tensor:
         """Cut the width into heads: [B, T, D] to [B, H, T, D / H]."""
-        return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, length, width = rows.shape
+        return rows.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 @torch.no_grad()

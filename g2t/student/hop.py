@@ -33,7 +33,7 @@ class HopTrainSettings(TrainSettings):
 
     epochs: int = Field(60, ge=1)
     patience: int = Field(30, ge=1, description="epochs without a better validation score")
-    batch: int = Field(512, ge=1, description="rows per step")
+    batch: int = Field(512, ge=1, description="rows per step, at most a quarter of all")
 
 
 class Hop(Student):
@@ -76,13 +76,13 @@ class Hop(Student):
             all_tokens = self.normalize(self._all_tokens(features, edges, tokens))
             return Inputs(features, tokens=all_tokens)
         if tokens is not None:
-            return Inputs(features, tokens=tokens[:, : self.hops])
+            return Inputs(features, tokens=tokens)
         return Inputs(features, operator=propagation(edges))
 
     def _all_tokens(self, features: Tensor, edges: Csr, tokens: Tensor | None) -> Tensor:
         if tokens is None:
             tokens = project_dense(features, propagation(edges), self.hops)
-        return torch.cat([features[:, None].float(), tokens[:, : self.hops].float()], 1)
+        return torch.cat([features[:, None].float(), tokens.float()], 1)
 
     def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
         """Return the tokens of some nodes, [B, K + 1, D]."""
@@ -127,7 +127,8 @@ class Hop(Student):
             known_BK = known_BT[:, 1:]
             # A finite floor: a row without any hop gets weights that `known` then sets to zero.
             weight_BK = score_BK.masked_fill(~known_BK, -1e9).softmax(1) * known_BK
-        return own_B1D[:, 0] + (weight_BK[..., None] * far_BKD).sum(1)
+        gathered_BD: Tensor = own_B1D[:, 0] + (weight_BK[..., None] * far_BKD).sum(1)
+        return gathered_BD
 
     def draw_hops(self, index_B: Tensor) -> Tensor | None:
         """Draw k = 0 for a share `zero_hop` of the rows, else k uniform in 1 … K."""

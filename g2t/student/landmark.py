@@ -26,7 +26,9 @@ class AttentionSettings(ModelSettings):
     @model_validator(mode="after")
     def _divisible(self) -> "AttentionSettings":
         if self.hidden % self.heads:
-            raise ValueError(f"model.hidden {self.hidden} is no multiple of model.heads {self.heads}")
+            raise ValueError(
+                f"model.hidden {self.hidden} is no multiple of model.heads {self.heads}"
+            )
         return self
 
 
@@ -37,7 +39,9 @@ class Landmark(Student):
     Train: ClassVar[type[TrainSettings]] = TrainSettings
     WORD_DROPOUT: ClassVar[float] = 0.8
 
-    def __init__(self, features: int, sparse: bool, classes: int, settings: AttentionSettings) -> None:
+    def __init__(
+        self, features: int, sparse: bool, classes: int, settings: AttentionSettings
+    ) -> None:
         super().__init__()
         width = settings.hidden
         self.input_dropout, self.dropout = settings.input_dropout or 0.0, settings.dropout

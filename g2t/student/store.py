@@ -50,7 +50,9 @@ def read_student(path: Path) -> TrainedStudent:
     artifact = open_artifact(path, "student")
     facts = read_json(path / "model.json")
     if facts.get("schema") != SCHEMA:
-        raise IntegrityError(f"{path} has student schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}")
+        raise IntegrityError(
+            f"{path} has student schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}"
+        )
     model = build(facts)
     try:
         model.load_state_dict(load_tensors(path / "model.safetensors"))

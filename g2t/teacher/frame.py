@@ -44,8 +44,8 @@ class Trace:
 class Structure:
     """Edges in the forms that convolutions want, for row = target, column = source.
 
-    `mean` is A as torch CSR, `gcn` is Â = D^-1/2 (A + I) D^-1/2, normalised once on the whole graph,
-    and `pairs` [2, E] lists (source, target).
+    `mean` is A as torch CSR, `gcn` is Â = D^-1/2 (A + I) D^-1/2, normalised once on the whole
+    graph, and `pairs` [2, E] lists (source, target).
     """
 
     mean: Tensor
@@ -77,7 +77,8 @@ class GNN(nn.Module):
         inputs = [first] + [width] * (depth - 1)
         outputs = [width] * (depth - 1) + [width if settings.post else classes]
         self.convolutions = nn.ModuleList(
-            self.convolution(d_in, d_out, settings) for d_in, d_out in zip(inputs, outputs, strict=True)
+            self.convolution(d_in, d_out, settings)
+            for d_in, d_out in zip(inputs, outputs, strict=True)
         )
         self.hidden = depth if settings.post else depth - 1
         self.norms = nn.ModuleList(_norm(settings.norm, width) for _ in range(self.hidden))
@@ -107,9 +108,10 @@ class GNN(nn.Module):
                 state = F.relu(self.norms[index](state))
                 layers.append(state)
         assert isinstance(state, Tensor)
+        logits_NC: Tensor = state
         if self.post is not None:
-            state = self.post(F.dropout(state, self.dropout, self.training))
-        return Trace(tuple(layers), state)
+            logits_NC = self.post(F.dropout(state, self.dropout, self.training))
+        return Trace(tuple(layers), logits_NC)
 
 
 def _norm(kind: str, width: int) -> nn.Module:

@@ -20,7 +20,9 @@ class GATSettings(FrameSettings):
     @model_validator(mode="after")
     def _divisible(self) -> "GATSettings":
         if self.hidden % self.heads:
-            raise ValueError(f"model.hidden {self.hidden} is no multiple of model.heads {self.heads}")
+            raise ValueError(
+                f"model.hidden {self.hidden} is no multiple of model.heads {self.heads}"
+            )
         return self
 
 

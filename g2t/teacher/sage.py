@@ -1,4 +1,4 @@
-"""GraphSAGE with mean aggregation (Hamilton et al. 2017): h' = W_r h + mean over neighbours W_n h."""
+"""GraphSAGE with mean aggregation (Hamilton et al. 2017): h' = W_r h + mean W_n h_u."""
 
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv

@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny
 
-from g2t.config import Settings, layered, look_up, validate
+from g2t.config import Settings, layered, look_up, specialised, validate
 from g2t.teacher import TEACHERS
 from g2t.teacher.frame import FrameSettings
 
@@ -13,7 +13,7 @@ M = TypeVar("M", bound=FrameSettings)
 
 
 class TrainSettings(Settings):
-    """`train.*` of a teacher: Adam on the cross-entropy of the training nodes, all nodes at once."""
+    """`train.*` of a teacher: Adam on the training nodes' cross-entropy, all nodes at once."""
 
     epochs: int = Field(300, ge=1)
     patience: int = Field(100, ge=1, description="epochs without a better validation score")
@@ -41,4 +41,4 @@ def teach_settings(values: Mapping[str, Any]) -> TeachSettings[FrameSettings]:
     Raises UsageError naming the first wrong key.
     """
     teacher = look_up(TEACHERS, values.get("teacher", "gcn"), "teacher")
-    return validate(TeachSettings[teacher.Settings], layered({"model": {}}, values))
+    return validate(specialised(TeachSettings, teacher.Settings), layered({"model": {}}, values))

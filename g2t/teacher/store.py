@@ -51,7 +51,9 @@ def read_teacher(path: Path) -> Teacher:
     artifact = open_artifact(path, "teacher")
     facts = read_json(path / "model.json")
     if facts.get("schema") != SCHEMA:
-        raise IntegrityError(f"{path} has teacher schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}")
+        raise IntegrityError(
+            f"{path} has teacher schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}"
+        )
     model = build(facts)
     try:
         model.load_state_dict(load_tensors(path / "model.safetensors"))

@@ -1,6 +1,7 @@
 """Training a teacher: all nodes at once, the best epoch by validation, never a test label."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,36 +37,52 @@ def teach(
     `values` are settings of `TeachSettings`. Raises UsageError, InputError, IntegrityError for
     wrong settings, missing and damaged input, TrainingError when the loss is not finite.
     """
-    graph = read_graph(graph_path)
+    plan = plan_teacher(graph_path, values)
+    with Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
+        if stage.finished:
+            return stage.finished
+        return stage.commit(_train(plan, choose_device(device), stage, progress or Silent()))
+
+
+@dataclass(frozen=True)
+class TeachPlan:
+    """A training run before it starts: what is asked for, resolved against the graph.
+
+    `asked` are the settings that decide the result, `facts` what `model.json` will say, and
+    `graph` has lost the labels of all test nodes.
+    """
+
+    settings: TeachSettings[FrameSettings]
+    graph: Graph
+    split: Split
+    facts: dict[str, Any]
+    asked: dict[str, Any]
+    inputs: dict[str, str]
+
+
+def plan_teacher(graph_path: Path, values: Mapping[str, Any]) -> TeachPlan:
+    """Open the graph, resolve settings and split, and hide the test labels."""
     settings = teach_settings(values)
+    graph = read_graph(graph_path)
     name = complete_name(settings.split, settings.seed, graph)
     split = make_split(graph, name)
     scaling = settings.features
     if scaling == "auto":
         scaling = "row" if is_bag_of_words(graph.features) else "raw"
     config = {**settings.model_dump(mode="json"), "split": name, "features": scaling}
+    facts = facts_of(graph, config)
     # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
-    asked = {**config, "train": {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}}
-    inputs = {"graph": graph.fingerprints()["graph"], "split": split.digest}
-    with Stage(out, "teacher", asked, inputs, settings.seed, force) as stage:
-        if stage.finished:
-            return stage.finished
-        facts = facts_of(graph, config)
-        seen = hide_test_labels(graph, split)
-        where, show = choose_device(device), progress or Silent()
-        return stage.commit(_train(seen, split, facts, settings, where, stage, show))
+    train = {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}
+    inputs = {"graph": facts["graph"]["fingerprint"], "split": split.digest}
+    seen = hide_test_labels(graph, split)
+    return TeachPlan(settings, seen, split, facts, {**config, "train": train}, inputs)
 
 
 def _train(
-    graph: Graph,
-    split: Split,
-    facts: dict[str, Any],
-    settings: TeachSettings[FrameSettings],
-    device: torch.device,
-    stage: Stage,
-    progress: Progress,
+    plan: TeachPlan, device: torch.device, stage: Stage, progress: Progress
 ) -> dict[str, Any]:
     """Run the loop and write the best weights; returns the figures of the best epoch."""
+    graph, split, facts, settings = plan.graph, plan.split, plan.facts, plan.settings
     torch.manual_seed(settings.seed)
     model = build(facts).to(device)
     features, structure = observed(graph, split, facts["features"]["scaling"], device)
@@ -110,7 +127,12 @@ def _train(
 
 @torch.no_grad()
 def _validate(
-    model: torch.nn.Module, features: Any, structure: Any, labels_N: Tensor, val_N: Tensor, metric: Any
+    model: torch.nn.Module,
+    features: Any,
+    structure: Any,
+    labels_N: Tensor,
+    val_N: Tensor,
+    metric: Any,
 ) -> tuple[float, float]:
     """Return the metric and the cross-entropy on the validation nodes."""
     model.eval()

@@ -26,7 +26,8 @@ class Align(Loss):
         super().__init__(settings, student, teacher)
         self.layers = depth_map(len(student), len(teacher))
         self.projectors = nn.ModuleList(
-            nn.Linear(width, teacher[layer]) for width, layer in zip(student, self.layers, strict=True)
+            nn.Linear(width, teacher[layer])
+            for width, layer in zip(student, self.layers, strict=True)
         )
 
     def forward(self, output: Output, batch: Batch) -> Tensor:

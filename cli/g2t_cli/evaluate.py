@@ -1,0 +1,58 @@
+"""`g2t eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g2t_cli import options as o
+from g2t_cli.output import command, emit_json
+
+
+@command
+def evaluate(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A trained student.")],
+    graph: o.GraphOption,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", metavar="DIR", help="The cache that taught it.", rich_help_panel=o.INPUTS
+        ),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher",
+            metavar="DIR",
+            help="Its teacher, run once; without it the cache's logits speak for it.",
+            rich_help_panel=o.INPUTS,
+        ),
+    ] = None,
+    out: o.Out = None,
+    as_json: o.Json = False,
+    force: o.Force = False,
+) -> None:
+    """Score a student on its split, beside its teacher.
+
+    Test labels are read here and nowhere else. Without --out nothing is written.
+
+    Examples:
+
+      g2t eval runs/cora/student --graph runs/cora/graph --cache runs/cora/cache
+
+      g2t eval S --graph G --cache C --teacher T --json | jq .student.test
+
+      g2t eval S --graph G --cache C --out runs/cora/evaluation
+    """
+    from g2t.evaluate import Sources
+    from g2t.evaluate import evaluate as run
+
+    result = run(Sources(student, graph, cache, teacher), out, force=force)
+    if as_json:
+        emit_json(result)
+        return
+    from g2t_cli.tables import show_evaluation
+
+    show_evaluation(result)
+    if out is not None:
+        print(out)

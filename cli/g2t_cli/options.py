@@ -1,0 +1,85 @@
+"""The options that several commands share, frozen by a snapshot test."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL, RUNTIME, OUTPUT, INPUTS = "Model and training", "Runtime", "Output", "Inputs"
+
+GraphPath = Annotated[Path, typer.Argument(metavar="GRAPH", help="A graph artefact.")]
+GraphOption = Annotated[
+    Path, typer.Option("--graph", metavar="DIR", help="The graph artefact.", rich_help_panel=INPUTS)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Where to write the artefact.", rich_help_panel=OUTPUT
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Seed of everything random.", rich_help_panel=MODEL),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        envvar="G2T_ROOT",
+        metavar="DIR",
+        help="Folder with PyG's class folders; never written to. Without it PyG downloads.",
+        rich_help_panel=INPUTS,
+    ),
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE|recipe:NAME",
+        help="Settings: a TOML file or a shipped recipe.",
+        rich_help_panel=MODEL,
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One setting, e.g. train.epochs=50; repeatable.",
+        rich_help_panel=MODEL,
+    ),
+]
+PrintConfig = Annotated[
+    bool,
+    typer.Option(
+        "--print-config",
+        help="Print the resolved settings as TOML and stop.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what would be done; write nothing.", rich_help_panel=OUTPUT
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Nothing on stderr but errors.", rich_help_panel=OUTPUT),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is at --out.", rich_help_panel=OUTPUT)
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="G2T_DEVICE",
+        metavar="auto|cpu|cuda[:I]",
+        help="Where to compute.",
+        rich_help_panel=RUNTIME,
+    ),
+]

@@ -1,0 +1,175 @@
+"""What a user sees: data on stdout, everything else on stderr, and one sentence for an error."""
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+
+from g2t.errors import G2TError, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Seconds between two progress lines where stderr is no terminal.
+INTERVAL = 5.0
+
+
+def command(body: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a command body raises into a sentence on stderr and an exit code."""
+
+    @functools.wraps(body)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return body(*args, **kwargs)
+        except G2TError as error:
+            if os.environ.get("G2T_DEBUG"):
+                raise
+            say_error(error.message, error.hint)
+            raise SystemExit(error.code) from None
+        except KeyboardInterrupt:
+            say_error("interrupted", "run the same command to go on")
+            raise SystemExit(130) from None
+        except BrokenPipeError:
+            # The reader of our stdout is gone; nothing is left to be said to it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except Exception as error:
+            if os.environ.get("G2T_DEBUG"):
+                raise
+            say_error(
+                f"unexpected {type(error).__name__}: {error}",
+                "this is a defect of g2t; G2T_DEBUG=1 shows where",
+            )
+            raise SystemExit(1) from None
+
+    return guarded
+
+
+def say_error(message: str, hint: str) -> None:
+    """Print an error and the next step to stderr."""
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"  hint: {hint}", file=sys.stderr)
+
+
+def out_or_usage(out: Path | None) -> Path:
+    """Return `--out`; raises UsageError where a command that writes was given none."""
+    if out is None:
+        raise UsageError("--out DIR is missing", "say where to write the artefact")
+    return out
+
+
+def emit_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object to stdout; a score that does not exist is null."""
+    print(json.dumps(_finite(content)))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if content != content else content
+
+
+def emit_toml(content: Mapping[str, Any]) -> None:
+    """Print settings to stdout as TOML that `--config` reads; unset ones are left out."""
+    import tomli_w
+
+    print(tomli_w.dumps(_without_none(content)), end="")
+
+
+def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if value is not None
+    }
+
+
+def emit_artifact(artifact: Any, as_json: bool) -> None:
+    """Print an artefact's path, or its record with `--json`."""
+    if as_json:
+        emit_json({**artifact.record, "path": str(artifact.path)})
+    else:
+        print(artifact.path)
+
+
+def progress(quiet: bool) -> "Plain | Bar":
+    """Return how progress is shown: a bar on a terminal, else plain lines, or nothing."""
+    if not quiet and sys.stderr.isatty():
+        return Bar()
+    return Plain(sys.stderr if not quiet else None)
+
+
+class Plain:
+    """Progress as `key=value` lines for logs."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to take away."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self._last = 0.0
+
+    def update(self, task: str, done: int, total: int, values: Mapping[str, float]) -> None:
+        """Print one line per interval, and one at the end."""
+        now = time.monotonic()
+        if self.stream is None or (now - self._last < INTERVAL and done < total):
+            return
+        self._last = now
+        figures = " ".join(f"{key}={value:.4g}" for key, value in values.items())
+        print(f"{task} step={done}/{total} {figures}", file=self.stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print a sentence."""
+        if self.stream is not None:
+            print(text, file=self.stream, flush=True)
+
+
+class Bar:
+    """Progress as a Rich bar on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        figures = TextColumn("{task.fields[figures]}", style="dim")
+        self.bar = Progress(*columns, figures, console=Console(stderr=True), transient=True)
+        self.task: tuple[str, Any] | None = None
+
+    def update(self, task: str, done: int, total: int, values: Mapping[str, float]) -> None:
+        """Move the bar of a task; a new task gets a new bar."""
+        if self.task is None or self.task[0] != task:
+            self.close()
+            self.bar.start()
+            self.task = (task, self.bar.add_task(task, total=total, figures=""))
+        shown = [f"{key} {value:.3g}" for key, value in values.items() if "factor" not in key]
+        self.bar.update(self.task[1], completed=done, total=total, figures=" ".join(shown[-3:]))
+        if done >= total:
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.task is not None:
+            self.bar.remove_task(self.task[1])
+            self.bar.stop()
+            self.task = None
+
+    def note(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        self.bar.console.print(text, highlight=False, markup=False)

@@ -1,0 +1,111 @@
+"""What `--dry-run` prints: what would be done, and how much of it, as one JSON object."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from g2t.artifact import RECORD
+from g2t.errors import InputError
+from g2t.stage import Stage
+
+if TYPE_CHECKING:
+    from g2t.distill.train import DistillPlan
+    from g2t.export import ExportSettings
+    from g2t.recipe import Recipe
+    from g2t.teacher.train import TeachPlan
+
+SCHEMA = "g2t.plan/1"
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+
+def stage_plan(stage: Stage, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a stage; raises InputError where the real run would refuse its output."""
+    standing, reason = stage.standing()
+    if standing == "refused":
+        raise InputError(reason, "choose another --out, or replace it with --force")
+    return {
+        "schema": SCHEMA,
+        "stage": stage.kind,
+        "out": str(stage.out),
+        "standing": standing,
+        **content,
+    }
+
+
+def teacher_plan(plan: "TeachPlan", out: Path, force: bool) -> dict[str, Any]:
+    """Describe a teacher's training."""
+    from g2t.teacher.store import build
+
+    parameters = sum(p.numel() for p in build(plan.facts).parameters())
+    stage = Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force)
+    parts = plan.split.parts
+    content = {
+        "settings": plan.asked,
+        "inputs": plan.inputs,
+        "nodes": len(plan.split.nodes),
+        "edges": len(plan.graph.edges.column_E),
+        "split": [len(parts.train), len(parts.val), len(parts.test)],
+        "parameters": parameters,
+        "disk_bytes": 4 * parameters,
+    }
+    return stage_plan(stage, content)
+
+
+def cache_plan(
+    teacher: Path, graph: Path, settings: "ExportSettings", out: Path, force: bool
+) -> dict[str, Any]:
+    """Describe an export."""
+    from g2t.export import plan_export
+
+    plan = plan_export(teacher, graph, settings)
+    stage = Stage(out, "cache", settings.model_dump(mode="json"), plan.inputs, 0, force)
+    rows, size = len(plan.teacher.split.nodes), BYTES[settings.dtype]
+    widths = plan.widths()
+    content = {
+        "settings": settings.model_dump(mode="json"),
+        "inputs": plan.inputs,
+        "rows": rows,
+        "widths": widths,
+        "disk_bytes": rows * sum(widths.values()) * size,
+    }
+    return stage_plan(stage, content)
+
+
+def student_plan(plan: "DistillPlan", out: Path, force: bool) -> dict[str, Any]:
+    """Describe a distillation."""
+    import torch
+
+    from g2t.distill.lesson import prepare
+
+    lesson = prepare(plan.cache, plan.settings, plan.needs, torch.device("cpu"))
+    parameters = sum(p.numel() for p in lesson.student.parameters())
+    stage = Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force)
+    content = {
+        "settings": plan.asked,
+        "inputs": plan.inputs,
+        "rows": plan.cache.rows,
+        "model": lesson.facts["model"],
+        "parameters": parameters,
+        "disk_bytes": 4 * parameters,
+    }
+    return stage_plan(stage, content)
+
+
+def run_plan(recipe: "Recipe", seeds: Sequence[int], out: Path) -> dict[str, Any]:
+    """Describe a walk: which parts are there already, and which would be made."""
+    from g2t.pipeline import check_recipe
+
+    stages = ["teacher", "cache"]
+    for name in recipe.students:
+        stages += [f"student-{name}", f"evaluation-{name}"]
+    parts = ["graph", *(f"seed-{seed}/{stage}" for seed in seeds for stage in stages)]
+    there = {part: (out / part / RECORD).is_file() for part in parts}
+    return {
+        "schema": SCHEMA,
+        "stage": "run",
+        "out": str(out),
+        "settings": check_recipe(recipe),
+        "seeds": list(seeds),
+        "there": [part for part, found in there.items() if found],
+        "to_do": [part for part, found in there.items() if not found],
+    }

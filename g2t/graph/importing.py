@@ -1,0 +1,81 @@
+"""The stage `import`: from a source to a graph artefact."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from g2t.artifact import Artifact, file_digest
+from g2t.config import Settings, validate
+from g2t.errors import InputError
+from g2t.graph.bundle import Graph, write_graph
+from g2t.graph.sources import Request, find_source
+from g2t.runtime import Progress
+from g2t.stage import Stage
+
+
+def resolve_import(source: str, values: Mapping[str, Any]) -> Settings:
+    """Return the validated settings of a source; raises UsageError naming the first wrong one."""
+    settings: Settings = validate(find_source(source)[0].settings, values)
+    return settings
+
+
+def import_graph(
+    source: str,
+    out: Path,
+    values: Mapping[str, Any],
+    root: Path | None,
+    progress: Progress,
+    force: bool,
+) -> Artifact:
+    """Read a source and write it as a graph artefact at `out`.
+
+    `values` are settings of the source, `root` the folder that holds PyG's class folders. The same
+    settings and the same files again give the artefact that is there. Raises UsageError for wrong
+    settings and InputError for wrong data; then nothing is left behind.
+    """
+    kind, argument = find_source(source)
+    settings = validate(kind.settings, values)
+    request = Request(argument, root, progress.note)
+    files = kind.files(settings, request)
+    inputs = {role: _digest(path) for role, path in files.items()}
+    config = _config(source, argument, settings, files)
+    with Stage(out, "graph", config, inputs, getattr(settings, "seed", 0), force) as stage:
+        if stage.finished is not None:
+            return stage.finished
+        try:
+            graph = kind.read(settings, request)
+            write_graph(graph, stage.path)
+            return stage.commit(_summary(graph))
+        except BaseException:
+            # There is nothing to resume, and a rest would refuse the next, corrected input.
+            shutil.rmtree(stage.path, ignore_errors=True)
+            raise
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _config(
+    source: str, argument: str, settings: Settings, files: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Return what identifies the import: no paths, since files count by digest, and no seed."""
+    is_path = bool(argument) and any(
+        Path(argument) in (file, file.parent) for file in files.values()
+    )
+    name = source.partition(":")[0] if is_path or not argument else source
+    return {"source": name, **settings.model_dump(mode="json", exclude={"seed", *files})}
+
+
+def _summary(graph: Graph) -> dict[str, int]:
+    return {
+        "nodes": graph.nodes,
+        "edges": len(graph.edges.column_E),
+        "classes": len(graph.classes),
+    }

@@ -1,0 +1,125 @@
+"""All arrows of a recipe, over seeds: import, teach, export, distill, eval; finished parts stay.
+
+OUT is an ordinary folder: `OUT/graph`, `OUT/seed-S/{teacher,cache,student-NAME,evaluation-NAME}`,
+and `OUT/run.json` with the table.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from g2t.artifact import write_json
+from g2t.config import layered, validate
+from g2t.distill.settings import distill_settings
+from g2t.distill.train import distill
+from g2t.errors import InputError
+from g2t.evaluate import Sources, evaluate
+from g2t.export import ExportSettings, export
+from g2t.graph.importing import import_graph, resolve_import
+from g2t.metrics import mean_std, paired
+from g2t.recipe import Recipe
+from g2t.runtime import Progress
+from g2t.teacher.settings import teach_settings
+from g2t.teacher.train import teach
+
+SCHEMA = "g2t.run/1"
+
+
+def check_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Resolve every part of a recipe before any work; raises UsageError naming the first fault."""
+    teacher = teach_settings({"split": recipe.split, **recipe.teach})
+    return {
+        "source": recipe.source,
+        "split": recipe.split,
+        "import": resolve_import(recipe.source, recipe.import_).model_dump(mode="json"),
+        "teach": teacher.model_dump(mode="json", exclude={"split", "seed"}),
+        "export": validate(ExportSettings, recipe.export).model_dump(mode="json"),
+        "students": {
+            name: distill_settings(recipe.student(name)).model_dump(mode="json", exclude={"seed"})
+            for name in recipe.students
+        },
+    }
+
+
+def run(
+    recipe: Recipe,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    root: Path | None,
+    device: str,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Walk a recipe for every seed and return the table as `g2t.run/1`.
+
+    Parts that are finished with the same settings and inputs are not made again.
+    """
+    check_recipe(recipe)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from error
+    graph = import_graph(recipe.source, out / "graph", recipe.import_, root, progress, force).path
+    export_settings = validate(ExportSettings, recipe.export)
+    evaluations: dict[str, list[dict[str, Any]]] = {name: [] for name in recipe.students}
+    for seed in seeds:
+        folder = out / f"seed-{seed}"
+        teacher, cache = folder / "teacher", folder / "cache"
+        progress.note(f"seed {seed}: teacher")
+        values = {"split": recipe.split, **recipe.teach, "seed": seed}
+        teach(graph, teacher, values, device=device, force=force, progress=progress)
+        export(teacher, graph, cache, export_settings, force=force, progress=progress)
+        for name in recipe.students:
+            progress.note(f"seed {seed}: {name}")
+            student = folder / f"student-{name}"
+            values = layered(recipe.student(name), {"seed": seed})
+            distill(cache, student, values, device=device, force=force, progress=progress)
+            sources = Sources(student, graph, cache, teacher)
+            result = evaluate(sources, folder / f"evaluation-{name}", force=force)
+            evaluations[name].append(result)
+    table = tabulate(evaluations, list(seeds), recipe.split)
+    write_json(out / "run.json", table)
+    return table
+
+
+def tabulate(
+    evaluations: Mapping[str, Sequence[Mapping[str, Any]]], seeds: list[int], split: str
+) -> dict[str, Any]:
+    """Gather evaluations (per student, one per seed) into `g2t.run/1`.
+
+    Test scores are fractions; `minus_teacher` is the mean difference to the teacher of the same
+    seed with its standard error.
+    """
+    first = next(iter(evaluations.values()))
+    teacher = [result["teacher"]["test"] for result in first]
+    rows = [_row("teacher", teacher, teacher)]
+    for name, results in evaluations.items():
+        row = _row(name, [result["student"]["test"] for result in results], teacher)
+        hops = {
+            k: _row(name, [result["student"]["by_hops"][k]["test"] for result in results], teacher)
+            for k in results[0]["student"]["by_hops"]
+        }
+        for entry in hops.values():
+            del entry["name"]
+        rows.append({**row, "by_hops": hops} if hops else row)
+    return {
+        "schema": SCHEMA,
+        "graph": first[0]["graph"],
+        "split": {"name": split, "digests": [result["split"]["digest"] for result in first]},
+        "metric": first[0]["metric"],
+        "seeds": seeds,
+        "rows": rows,
+    }
+
+
+def _row(name: str, values: list[float], teacher: list[float]) -> dict[str, Any]:
+    mean, std = mean_std(values)
+    difference, error = paired(values, teacher)
+    return {
+        "name": name,
+        "mean": mean,
+        "std": std,
+        "values": values,
+        "minus_teacher": {"mean": difference, "standard_error": error},
+    }

@@ -1,0 +1,71 @@
+"""Recipes: one TOML file that holds the settings of every stage, so that a study has one name.
+
+    source = "planetoid:Cora"        # g2t import
+    split = "public"
+    [import]                         # settings of the source
+    [teach]                          # settings of g2t teach
+    [export]                         # settings of g2t export-features
+    [students.hop]                   # settings of g2t distill, one table per student
+
+Every command takes a recipe as its `--config` and reads its own part.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from g2t.config import Settings, validate
+from g2t.errors import UsageError, did_you_mean
+
+Stage = Literal["import", "teach", "export", "distill"]
+
+#: The comparison that a recipe makes if it names no students.
+STUDENTS: Mapping[str, Mapping[str, Any]] = {
+    "landmark": {},
+    "hop": {},
+    "mlp": {},
+    "landmark-no-teacher": {"student": "landmark", "preset": "none"},
+    "hop-no-teacher": {"student": "hop", "preset": "none"},
+}
+
+
+class Recipe(Settings):
+    """A recipe; the tables are checked by the stages that they belong to."""
+
+    source: str
+    split: str = "public"
+    import_: dict[str, Any] = Field(default_factory=dict, alias="import")
+    teach: dict[str, Any] = Field(default_factory=dict)
+    export: dict[str, Any] = Field(default_factory=dict)
+    students: dict[str, dict[str, Any]] = Field(
+        default_factory=lambda: {name: dict(student) for name, student in STUDENTS.items()}
+    )
+
+    def student(self, name: str) -> dict[str, Any]:
+        """Return the settings of one student; its kind defaults to its name.
+
+        Raises UsageError where the recipe has no such student.
+        """
+        if name not in self.students:
+            raise UsageError(
+                f"the recipe has no student {name!r}", did_you_mean(name, self.students)
+            )
+        return {"student": name, **self.students[name]}
+
+
+def read_recipe(content: Mapping[str, Any]) -> Recipe:
+    """Check a recipe's own keys; raises UsageError naming the first wrong one."""
+    return validate(Recipe, content)
+
+
+def part_of(content: Mapping[str, Any], stage: Stage, student: str = "landmark") -> dict[str, Any]:
+    """Return one stage's settings from a recipe, or from a file of that stage's own settings."""
+    if content.keys().isdisjoint({"source", "import", "teach", "export", "students"}):
+        return dict(content)
+    recipe = read_recipe(content)
+    if stage == "teach":
+        return {"split": recipe.split, **recipe.teach}
+    if stage == "distill":
+        return recipe.student(student)
+    return recipe.import_ if stage == "import" else recipe.export

@@ -1,0 +1,389 @@
+"""`table:`: a user's own files, in all the shapes that they come in, and every way to be wrong."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from g2t.errors import InputError, MissingExtra, UsageError
+from g2t.graph.bundle import Graph
+from g2t.graph.csr import Csr
+from g2t.graph.sources import Request, find_source
+
+Bring = Callable[..., tuple[Graph, list[str]]]
+
+#: Write texts as nodes.csv and edges.csv and return the settings that name them.
+Tables = Callable[..., dict[str, Any]]
+
+NODES = "id,label,a,b\nx,red,1,0\ny,blue,2,0.5\nz,red,3,0\n"
+EDGES = "source,target\nx,y\ny,z\n"
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Tables:
+    def write(nodes: str = NODES, edges: str = EDGES) -> dict[str, Any]:
+        (tmp_path / "nodes.csv").write_text(nodes, encoding="utf-8")
+        (tmp_path / "edges.csv").write_text(edges, encoding="utf-8")
+        return {"nodes": str(tmp_path / "nodes.csv"), "edges": str(tmp_path / "edges.csv")}
+
+    return write
+
+
+def dense(graph: Graph) -> list[list[float]]:
+    features = graph.features
+    matrix = features.dense() if isinstance(features, Csr) else features
+    return matrix.tolist()
+
+
+def test_text_ids_and_labels_and_every_number_column(bring: Bring, tables: Tables) -> None:
+    graph, notes = bring("table:", tables())
+    assert graph.ids == ("x", "y", "z")
+    assert graph.classes == ("blue", "red")
+    assert graph.labels.tolist() == [1, 0, 1]
+    assert dense(graph) == [[1, 0], [2, 0.5], [3, 0]]
+    assert graph.edges.dense().tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
+    assert (graph.name, graph.directed, graph.metric, graph.splits) == (
+        "nodes",
+        False,
+        "accuracy",
+        {},
+    )
+    assert notes == ["features: 2 number columns: a, b"]
+
+
+def test_directed_edges_duplicates_loops_and_isolated_nodes(bring: Bring, tables: Tables) -> None:
+    values = tables(edges="u,v,weight\nx,y,1\nx,y,2\ny,x,1\nx,x,3\n")
+    graph, notes = bring("table:", values | {"directed": True})
+    assert graph.edges.dense().tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert graph.directed
+    assert notes[1:] == ["1 duplicate edges merged", "1 self-loops kept"]
+
+
+def test_columns_can_be_named(bring: Bring, tables: Tables) -> None:
+    values = tables("name,key,kind,n\nalice,7,p,1\nbob,8,q,2\n", "when,to,from\n2020,7,8\n")
+    named = {
+        "id_column": "key",
+        "label_column": "kind",
+        "source_column": "from",
+        "target_column": "to",
+        "feature_columns": "n",
+        "directed": True,
+    }
+    graph, _ = bring("table:", values | named)
+    assert (graph.ids, graph.classes, dense(graph)) == (("7", "8"), ("p", "q"), [[1], [2]])
+    assert graph.edges.dense().tolist() == [[0, 1], [0, 0]]
+
+
+def test_whole_number_labels_sort_by_value_and_missing_ones_are_unknown(
+    bring: Bring, tables: Tables
+) -> None:
+    nodes = "id,y,a\n0,10,1\n1,9,1\n2,,1\n3,-1,1\n4,9.0,1\n"
+    graph, notes = bring("table:", tables(nodes, "s,t\n0,1\n2,3\n"))
+    assert graph.classes == ("9", "10")
+    assert graph.labels.tolist() == [1, 0, -1, -1, 0]
+    assert graph.ids is None
+    assert "2 nodes have no label (-1)" in notes
+
+
+def test_byte_order_mark_quotes_blank_lines_and_spaces(bring: Bring, tables: Tables) -> None:
+    nodes = '\ufeffid,label,a\r\n"x, 1", red,1\r\n\r\n"y ""2""", blue,2\r\n'
+    graph, _ = bring("table:", tables(nodes, 's,t\r\n"x, 1","y ""2"""\r\n'))
+    assert graph.ids == ("x, 1", 'y "2"')
+    assert graph.classes == ("blue", "red")
+
+
+def test_lines_are_counted_through_blank_and_broken_ones(bring: Bring, tables: Tables) -> None:
+    many = "x,y\n" * 1000
+    with pytest.raises(InputError, match=r"line 1006 of .* unknown node 'q'"):
+        bring(
+            "table:",
+            tables(NODES + '"two\nlines",red,1,1\n', f's,t\n\n"two\nlines",y\n{many}\nq,x\n'),
+        )
+
+
+@pytest.mark.parametrize(
+    ("policy", "ids", "note"),
+    [
+        ("add", ("x", "y", "z", "w", "q"), "2 nodes that only edges name are added"),
+        ("drop", ("x", "y", "z"), "2 edges with an end that no node row names are left out"),
+    ],
+)
+def test_ids_that_appear_only_in_edges(
+    bring: Bring, tables: Tables, policy: str, ids: tuple[str, ...], note: str
+) -> None:
+    values = tables(edges="s,t\nx,y\nw,q\nx,w\n")
+    with pytest.raises(InputError, match=r"line 3 of .* leads to an unknown node 'w'") as caught:
+        bring("table:", values)
+    assert "--unknown-nodes add|drop" in caught.value.hint
+    graph, notes = bring("table:", values | {"unknown_nodes": policy})
+    assert graph.ids == ids
+    assert any(text.startswith(note) for text in notes)
+    added = len(ids) - 3
+    assert graph.labels.tolist() == [1, 0, 1] + [-1] * added
+    assert dense(graph)[3:] == [[0, 0]] * added
+
+
+def test_added_nodes_have_an_empty_sparse_row(bring: Bring, tables: Tables, tmp_path: Path) -> None:
+    sp.save_npz(tmp_path / "f.npz", sp.eye(3, 9, format="csr"))
+    values = tables(edges="s,t\nx,w\n") | {"features": str(tmp_path / "f.npz")}
+    graph, _ = bring("table:", values | {"unknown_nodes": "add"})
+    assert isinstance(graph.features, Csr)
+    assert graph.features.dense().tolist() == [*np.eye(3, 9).tolist(), [0] * 9]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".json"])
+def test_features_of_their_own_replace_the_columns(
+    bring: Bring, tables: Tables, tmp_path: Path, suffix: str
+) -> None:
+    matrix, path = np.eye(3, 5, 1), tmp_path / f"f{suffix}"
+    if suffix == ".npz":
+        sp.save_npz(path, sp.csc_matrix(matrix))
+    elif suffix == ".npy":
+        np.save(path, matrix)
+    else:
+        path.write_text(json.dumps({"z": [3], "x": [1, 1], "y": [2]}))
+    graph, notes = bring("table:", tables() | {"features": str(path)})
+    width = 4 if suffix == ".json" else 5
+    assert dense(graph) == matrix[:, :width].tolist()
+    assert notes == []
+
+
+def test_parquet_equals_csv(bring: Bring, tables: Tables, tmp_path: Path) -> None:
+    csv = tables("id,label,a,b\n5,1,1,0\n6,,2,0.5\n7,0,3,0\n", "s,t\n5,6\n6,7\n")
+    # Floats where a gap has been, as pandas writes them.
+    nodes = {"id": [5, 6, 7], "label": [1.0, float("nan"), 0.0], "a": [1, 2, 3], "b": [0.0, 0.5, 0]}
+    pq.write_table(pa.table(nodes), tmp_path / "nodes.parquet")
+    pq.write_table(pa.table({"s": [5.0, 6.0], "t": [6, 7]}), tmp_path / "edges.parquet")
+    parquet = {name: str(tmp_path / f"{name}.parquet") for name in ("nodes", "edges")}
+    first, second = bring("table:", csv)[0], bring("table:", parquet)[0]
+    assert first.fingerprints() == second.fingerprints()
+    assert first.ids == ("5", "6", "7")
+    assert first.labels.tolist() == [1, -1, 0]
+
+
+def test_parquet_without_pyarrow_names_the_extra(
+    bring: Bring, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"id": [1], "label": [1]}), tmp_path / "n.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtra, match="needs pyarrow") as caught:
+        bring("table:", tables() | {"nodes": str(tmp_path / "n.parquet")})
+    assert caught.value.hint == "type: pip install 'g2t[parquet]'"
+
+
+WRONG_TABLES: list[tuple[dict[str, str], dict[str, Any], str]] = [
+    ({"nodes": ""}, {}, "nodes.csv is empty"),
+    ({"edges": ""}, {}, "edges.csv is empty"),
+    ({"nodes": "id,label,a\n"}, {}, "nodes.csv has no rows"),
+    ({"edges": "s,t\n"}, {}, "edges.csv has no edges"),
+    ({"edges": "s\nx\n"}, {}, "has one column"),
+    ({"edges": "0,1\n1,2\n"}, {}, "has no header: its first line is 0,1"),
+    ({"edges": "s,s\nx,y\n"}, {}, "two columns called 's'"),
+    ({"edges": "s,t\nx,y\ny\n"}, {}, "line 3 of .*edges.csv has 1 cells, the header has 2"),
+    ({"edges": "s,t\nx,\n"}, {}, "line 2 of .* is an edge without one of its ends"),
+    ({"edges": "s,t\nx,q\n"}, {"unknown_nodes": "drop"}, "has no edges"),
+    ({"nodes": NODES + "x,red,1,1\n"}, {}, "id 'x' stands twice in .*, again in line 5"),
+    ({"nodes": NODES + ",red,1,1\n"}, {}, "line 5 of .* has no 'id'"),
+    ({"nodes": NODES + "w,red,1\n"}, {}, "line 5 of .* has 3 cells, the header has 4"),
+    ({"nodes": NODES + "w,red,nan,1\n"}, {}, "line 5 .* an empty or NaN cell in .* 'a'"),
+    ({"nodes": NODES + "w,red,1,\n"}, {}, "line 5 .* an empty or NaN cell in .* 'b'"),
+    ({"nodes": NODES + "w,red,1e300,1\n"}, {}, "line 5 .* 'a', not a finite number"),
+    ({"nodes": NODES + "w,red,1,?\n"}, {"feature_columns": "b"}, "line 5 .* has '\\?' in .* 'b'"),
+    ({}, {"feature_columns": "a,c"}, "no column 'c' for --feature-columns"),
+    ({}, {"feature_columns": "a,label"}, "column 'label' is the label and cannot be a feature"),
+    ({}, {"label_column": "lable"}, "no column 'lable' for --label-column"),
+    ({}, {"id_column": "ID"}, "no column 'ID' for --id-column"),
+    ({}, {"source_column": "from"}, "no column 'from' for --source-column"),
+    ({"nodes": "id,kind,a\nx,red,1\n"}, {}, "has no column 'label' or 'y'"),
+    ({"nodes": "id,label,a\nx,,1\ny,,1\nz,,1\n"}, {}, "no node of .* has a label"),
+    ({"nodes": "id,label,t\nx,r,u\ny,r,v\nz,r,w\n"}, {}, "no column of numbers"),
+    ({}, {"metric": "roc_auc", "label_column": "a"}, "ROC-AUC needs two classes"),
+]
+
+
+@pytest.mark.parametrize(("content", "values", "said"), WRONG_TABLES)
+def test_wrong_tables_are_refused_and_nothing_is_left(
+    bring: Bring,
+    tables: Tables,
+    tmp_path: Path,
+    content: dict[str, str],
+    values: dict[str, Any],
+    said: str,
+) -> None:
+    with pytest.raises(InputError, match=said):
+        bring("table:", tables(**content) | values)
+    assert {path.name for path in tmp_path.iterdir()} == {"nodes.csv", "edges.csv"}
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "said"),
+    [
+        ("table:nodes.csv", {}, "names a file after the colon"),
+        ("table:", {"unknown_nodes": "keep"}, "setting unknown_nodes"),
+        ("table:", {"nodez": "n.csv"}, "unknown setting nodez"),
+        ("table:", {"nodes": None}, "setting nodes"),
+        ("table:", {"features": "f.npy", "feature_columns": "a"}, "not from both"),
+        ("table:", {"source_column": "target", "target_column": "target"}, "both ends"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    bring: Bring, tables: Tables, source: str, values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        bring(source, tables() | values)
+
+
+def test_a_misspelt_column_names_the_nearest(bring: Bring, tables: Tables) -> None:
+    with pytest.raises(InputError) as caught:
+        bring("table:", tables() | {"label_column": "lable"})
+    assert caught.value.hint == "did you mean label?"
+
+
+def wrong_features(folder: Path) -> dict[str, str]:
+    """Write every wrong file of features; return what is said of each."""
+    np.save(folder / "rows.npy", np.ones((2, 2)))
+    np.save(folder / "flat.npy", np.ones(3))
+    np.save(folder / "object.npy", np.array([{}, {}, {}], dtype=object))
+    np.save(folder / "nan.npy", np.full((3, 2), np.nan))
+    np.savez(folder / "plain.npz", a=np.ones(3))
+    sp.save_npz(folder / "rows.npz", sp.eye(4, 9, format="csr"))
+    broken = sp.eye(3, 9, format="csr")
+    broken.indices[1] = 99
+    sp.save_npz(folder / "broken.npz", broken)
+    sp.save_npz(folder / "nan.npz", sp.csr_matrix(np.diag([1, np.nan, 1])))
+    texts = {
+        "list.json": "[1]",
+        "cut.json": '{"x": [1',
+        "stranger.json": '{"x": [1], "q": [1]}',
+        "word.json": '{"x": ["1"]}',
+        "true.json": '{"x": [true]}',
+        "number.json": '{"x": 1}',
+        "negative.json": '{"x": [-1]}',
+        "huge.json": '{"x": [9999999999]}',
+        "none.json": '{"x": []}',
+        "f.txt": "1",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return {
+        "rows.npy": "has 2 rows, the node table has 3",
+        "flat.npy": r"float64 \[3\], not numbers",
+        "object.npy": "no readable .npy file: Object arrays",
+        "nan.npy": "row 0, column 0 is NaN",
+        "plain.npz": "is no sparse matrix",
+        "rows.npz": "has 4 rows, the node table has 3",
+        "broken.npz": "is no sparse matrix",
+        "nan.npz": "row 1, column 1 is NaN",
+        "list.json": "no JSON object",
+        "cut.json": "no readable JSON",
+        "stranger.json": "features of an unknown node 'q'",
+        "word.json": "features of node 'x' in .* are no list of whole numbers",
+        "true.json": "no list of whole numbers",
+        "number.json": "no list of whole numbers",
+        "negative.json": "index outside",
+        "huge.json": "index outside",
+        "none.json": "gives no node a feature",
+        "f.txt": "no known kind of features",
+        "nowhere.npy": "there is no file",
+    }
+
+
+def test_wrong_features_are_refused(bring: Bring, tables: Tables, tmp_path: Path) -> None:
+    values = tables()
+    for name, said in wrong_features(tmp_path).items():
+        with pytest.raises(InputError, match=said):
+            bring("table:", values | {"features": str(tmp_path / name)})
+
+
+def test_unreadable_files_are_refused(bring: Bring, tables: Tables, tmp_path: Path) -> None:
+    values = tables()
+    (tmp_path / "latin.csv").write_bytes("id,label\nä,b\n".encode("latin-1"))
+    (tmp_path / "long.csv").write_text("id,label\n" + "x" * 200_000 + ",b\n")
+    (tmp_path / "fake.parquet").write_text("PAR1 not really")
+    for name, said in {
+        "latin.csv": "is not UTF-8 text",
+        "long.csv": "line 2 of .* is no CSV",
+        "fake.parquet": "no readable Parquet",
+        "nowhere.csv": "there is no file",
+        "": "cannot read .*: Is a directory",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            bring("table:", values | {"nodes": str(tmp_path / name)})
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=30),
+    directed=st.booleans(),
+)
+def test_any_edges_come_out_as_their_adjacency(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[int, int]], directed: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    rows = [f"n{i},{i % 2},1" for i in range(8)]
+    (folder / "n.csv").write_text("id,label,a\n" + "\n".join(rows) + "\n")
+    (folder / "e.csv").write_text("s,t\n" + "".join(f"n{u},n{v}\n" for u, v in pairs))
+    source, argument = find_source("table:")
+    settings = source.settings.model_validate(
+        {"nodes": str(folder / "n.csv"), "edges": str(folder / "e.csv"), "directed": directed}
+    )
+    graph = source.read(settings, Request(argument, None, lambda text: None))
+    expected = torch.zeros(8, 8)
+    for u, v in pairs:
+        expected[v, u] = 1
+        if not directed:
+            expected[u, v] = 1
+    assert torch.equal(graph.edges.dense(), expected)
+
+
+def test_musae_github_is_read_as_its_authors_counted(bring: Bring, datasets: Path) -> None:
+    folder = datasets / "musae_github"
+    files = {"nodes": "target.csv", "edges": "edges.csv", "features": "features.json"}
+    values = {role: str(folder / f"musae_git_{name}") for role, name in files.items()}
+    graph, notes = bring("table:", values | {"id_column": "id", "label_column": "ml_target"})
+    assert graph.nodes == 37_700
+    assert len(graph.edges.column_E) == 2 * 289_003
+    assert graph.labels.bincount().tolist() == [27_961, 9_739]
+    assert isinstance(graph.features, Csr)
+    assert graph.features.shape == (37_700, 4_005)
+    assert (graph.ids, notes) == (None, [])
+
+
+WIDE = """
+import resource, sys
+from pathlib import Path
+from g2t.graph.importing import import_graph
+from g2t.runtime import Silent
+folder = Path(sys.argv[1])
+names = {"nodes": "nodes.csv", "edges": "edges.csv", "features": "f.npz"}
+values = {role: str(folder / name) for role, name in names.items()}
+import_graph("table:", folder / "g", values, None, Silent(), False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_wide_bag_of_words_stays_sparse(tmp_path: Path) -> None:
+    nodes, width = 34_000, 8_415  # dense: 1.1 GB
+    random = np.random.default_rng(0)
+    start = np.arange(nodes + 1) * 30
+    columns = random.integers(0, width, nodes * 30)
+    matrix = sp.csr_matrix((np.ones(nodes * 30, np.float32), columns, start), (nodes, width))
+    sp.save_npz(tmp_path / "f.npz", matrix, compressed=False)
+    rows = "\n".join(f"{i},{i % 5}" for i in range(nodes))
+    (tmp_path / "nodes.csv").write_text(f"id,label\n{rows}\n")
+    pairs = "\n".join(f"{u},{v}" for u, v in random.integers(0, nodes, (200_000, 2)))
+    (tmp_path / "edges.csv").write_text(f"source,target\n{pairs}\n")
+    command = [sys.executable, "-c", WIDE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kilobytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
+    assert kilobytes < 700 * 1024

@@ -1,0 +1,69 @@
+"""Components, subgraphs and propagation, by hand and against PyG."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from g2t.graph.csr import Csr, from_pairs
+from g2t.graph.structure import induced, largest_component, propagation, without_self_loops
+
+
+def undirected(pairs: list[tuple[int, int]], nodes: int) -> Csr:
+    ends = torch.tensor(pairs)
+    return from_pairs(
+        torch.cat([ends[:, 0], ends[:, 1]]), torch.cat([ends[:, 1], ends[:, 0]]), nodes
+    )
+
+
+def pyg_operator(edges: Csr) -> Tensor:
+    from torch_geometric.nn.conv.gcn_conv import gcn_norm
+    from torch_geometric.utils import remove_self_loops
+
+    edge_index = torch.stack([edges.column_E.long(), edges.row_E])
+    edge_index, weight = gcn_norm(remove_self_loops(edge_index)[0], num_nodes=len(edges))
+    dense = torch.zeros(len(edges), len(edges))
+    dense[edge_index[1], edge_index[0]] = weight
+    return dense
+
+
+def test_the_largest_component_is_weakly_connected_and_ascending() -> None:
+    ends = torch.tensor([[0, 4], [2, 4], [1, 3]])
+    assert largest_component(from_pairs(ends[:, 0], ends[:, 1], 6)).tolist() == [0, 2, 4]
+
+
+def test_the_induced_subgraph_keeps_inner_edges_renumbered() -> None:
+    edges = undirected([(0, 1), (1, 3), (3, 4), (0, 4)], 5)
+    part = induced(edges, torch.tensor([1, 3, 4]))
+    assert part.dense().tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
+
+
+def test_self_loops_are_left_out() -> None:
+    edges = from_pairs(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
+    assert without_self_loops(edges).dense().tolist() == [[0, 1], [0, 0]]
+
+
+def test_propagation_by_hand() -> None:
+    # A path 0 - 1 - 2: degrees with the self-loop are 2, 3, 2.
+    hop = propagation(undirected([(0, 1), (1, 2)], 3))(torch.eye(3))
+    root = 6**-0.5
+    expected = torch.tensor([[1 / 2, root, 0], [root, 1 / 3, root], [0, root, 1 / 2]])
+    torch.testing.assert_close(hop, expected)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_propagation_equals_pygs_gcn_norm(directed: bool) -> None:
+    torch.manual_seed(0)
+    ends = torch.randint(0, 18, (60, 2))  # with self-loops, duplicates and isolated nodes
+    pairs = [(int(u), int(v)) for u, v in ends]
+    edges = from_pairs(ends[:, 0], ends[:, 1], 20) if directed else undirected(pairs, 20)
+    torch.testing.assert_close(propagation(edges)(torch.eye(20)), pyg_operator(edges))
+
+
+def test_hops_are_powers_and_carry_gradients() -> None:
+    edges = from_pairs(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), 4)
+    operator, features = propagation(edges), torch.randn(4, 3, requires_grad=True)
+    dense = operator(torch.eye(4)).detach()
+    hops = operator.hops(features, 2)
+    torch.testing.assert_close(hops[:, 2], dense @ dense @ features)
+    torch.autograd.backward(hops[:, 1].sum())
+    torch.testing.assert_close(features.grad, dense.T @ torch.ones(4, 3))
