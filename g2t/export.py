@@ -30,7 +30,7 @@ from g2t.cache.format import (
 from g2t.cache.writer import CacheWriter, shard_entry
 from g2t.config import Settings
 from g2t.graph.bundle import Graph, read_graph
-from g2t.graph.csr import take_rows
+from g2t.graph.csr import Features, take_rows
 from g2t.graph.splits import hide_test_labels
 from g2t.graph.structure import induced, project_dense, propagation
 from g2t.runtime import Progress, Silent
@@ -109,7 +109,7 @@ def _write_tensors(writer: CacheWriter, plan: ExportPlan, progress: Progress) ->
     nodes = teacher.split.nodes
     known = trace(teacher, graph)
     features = take_rows(graph.features, nodes)
-    tensors = {layer_name(i): layer for i, layer in enumerate(known.layers, 1)}
+    tensors: dict[str, Features] = {layer_name(i): layer for i, layer in enumerate(known.layers, 1)}
     tensors |= {LOGITS: known.logits_NC, FEATURES: features}
     if hops:
         operator = propagation(induced(graph.edges, nodes))

@@ -28,7 +28,7 @@ def score(metric: Metric, logits_NC: Tensor, labels_N: Tensor) -> float:
 
     # Ranks are all that counts; a sigmoid would tie confident rows in float32.
     margin_N = logits_NC[:, 1] - logits_NC[:, 0]
-    ranks_N = margin_N.unique(return_inverse=True)[1].double() / len(margin_N)
+    ranks_N = torch.unique(margin_N, return_inverse=True)[1].double() / len(margin_N)
     return float(binary_auroc(ranks_N, labels_N))
 
 

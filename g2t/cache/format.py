@@ -67,7 +67,7 @@ class TeacherEntry(Settings):
 class Manifest(Settings):
     """`manifest.json`."""
 
-    schema_: Literal["g2t.cache/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["g2t.cache/1"] = Field("g2t.cache/1", alias="schema")
     rows: int = Field(ge=1)
     shard_rows: int = Field(ge=1)
     hops: int = Field(0, ge=0, description="hop tokens beyond the node itself")

@@ -28,7 +28,7 @@ class Signals:
         pairs = torch.empty(2, 0, dtype=torch.int64)
         if self.edges is not None:
             source_P, target_P = sample_neighbours(self.edges, rows_B[:ANCHORS], NEIGHBOURS)
-            extra = source_P[~torch.isin(source_P, rows_B)].unique()
+            extra = torch.unique(source_P[~torch.isin(source_P, rows_B)])
             rows_B = torch.cat([rows_B, extra])
             pairs = torch.stack([_positions(rows_B, source_P), target_P])
         layers = tuple(layer[rows_B].float() for layer in self.layers)

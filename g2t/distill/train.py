@@ -101,7 +101,7 @@ def _train(
         for epoch in range(state["epoch"] + 1, options.epochs):
             student.train()
             means: dict[str, float] = {}
-            for own_B in torch.randperm(cache.rows).split(size):
+            for own_B in torch.split(torch.randperm(cache.rows), size):
                 rows_B, batch = lesson.signals.batch(own_B)
                 rows_B, batch = rows_B.to(device), batch.to(device)
                 output = student(student.embed(lesson.inputs, rows_B), student.draw_hops(rows_B))

@@ -71,7 +71,7 @@ class Graph:
 
 
 def _digest(tensor: Tensor) -> str:
-    data = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+    data: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
     return f"{tensor.dtype}{list(tensor.shape)}{xxhash.xxh3_128_hexdigest(data)}"
 
 
@@ -192,7 +192,7 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
         )
     for name, parts in graph.splits.items():
         every = torch.cat([parts.train, parts.val, parts.test])
-        if len(every.unique()) != len(every):
+        if len(torch.unique(every)) != len(every):
             raise error(f"split {name} puts a node into two of its parts")
         if len(every) and (int(every.min()) < 0 or int(every.max()) >= nodes):
             raise error(f"split {name} names a node outside 0 … {nodes - 1}")

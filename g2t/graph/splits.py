@@ -96,8 +96,8 @@ def _cpf(graph: Graph, name: str, seed: int) -> Split:
         drawn.append(np.sort(np.concatenate(part)))
         taken[drawn[-1]] = True
     test = np.flatnonzero(~taken & (labels >= 0))
-    train, val, test = (nodes[torch.from_numpy(part)] for part in (*drawn, test))
-    return Split(name, nodes, Parts(train, val, test))
+    parts = (nodes[torch.from_numpy(part)] for part in (*drawn, test))
+    return Split(name, nodes, Parts(*parts))
 
 
 def _random(graph: Graph, name: str, shares: str, seed: int) -> Split:

@@ -27,4 +27,5 @@ def linear_cka(ours_BD: Tensor, theirs_BD: Tensor) -> Tensor:
     ours_BD, theirs_BD = ours_BD - ours_BD.mean(0), theirs_BD - theirs_BD.mean(0)
     cross = (ours_BD.t() @ theirs_BD).square().sum()
     own = (ours_BD.t() @ ours_BD).norm() * (theirs_BD.t() @ theirs_BD).norm()
-    return cross / own.clamp(min=1e-12)
+    alignment: Tensor = cross / own.clamp(min=1e-12)
+    return alignment

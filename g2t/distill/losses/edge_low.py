@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from g2t.distill.losses.base import Batch, Loss, Need, nothing
@@ -22,7 +23,7 @@ class EdgeLow(Loss):
         """Return the mean over the batch's pairs and its own rows; 0 without pairs."""
         if len(batch.source_P) == 0:
             return nothing(output)
-        anchors = batch.target_P.unique()
+        anchors = torch.unique(batch.target_P)
         pairs = len(batch.source_P) + len(anchors)
         own = tempered_kl(output.logits_BC[anchors], batch.logits_BC[anchors])
         neighbours = tempered_kl(output.logits_BC[batch.target_P], batch.logits_BC[batch.source_P])

@@ -25,7 +25,7 @@ class LSP(Loss):
             return nothing(output)
         ours_P = local_log_softmax(output.blocks[-1], batch)
         theirs_P = local_log_softmax(batch.layers[-1], batch)
-        nodes = len(batch.target_P.unique())
+        nodes = len(torch.unique(batch.target_P))
         return (ours_P.exp() * (ours_P - theirs_P)).sum() / nodes
 
 
