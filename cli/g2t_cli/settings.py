@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from g2t.config import from_environment, layered, parse_sets, read_config
-from g2t.recipe import part_of
-
 #: What each stage knows at the top of its settings.
 KEYS = {
     "teach": {"teacher", "split", "seed", "features", "model", "train"},
@@ -21,6 +18,9 @@ def gather(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Merge file or recipe, environment, `--set` and named options, in rising precedence."""
+    from g2t.config import from_environment, layered, parse_sets, read_config
+    from g2t.recipe import part_of
+
     named = {key: value for key, value in options.items() if value is not None}
     content = read_config(config) if config else {}
     student = str(named.get("student", "landmark"))

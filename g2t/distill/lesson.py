@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from g2t.cache.reader import Cache
 from g2t.config import look_up
@@ -16,6 +16,7 @@ from g2t.distill.signals import Signals, read_signals
 from g2t.distill.start import landmark_centres
 from g2t.errors import UsageError
 from g2t.graph.csr import Csr, Features
+from g2t.graph.structure import project_dense, propagation
 from g2t.student import STUDENTS
 from g2t.student.base import Inputs, Student, input_dropout
 from g2t.student.store import SCHEMA, build
@@ -69,6 +70,8 @@ def prepare(
     facts = _facts(cache, settings, features, needs)
     student = build(facts)
     tokens = cache.tokens(student.hops)
+    if tokens is None and student.hops and isinstance(features, Tensor):
+        tokens = project_dense(features, propagation(edges), student.hops)  # once, for both below
     student.fit(features, edges, tokens)
     inputs = student.prepare(features, edges, tokens).to(device)
     if signals.layers and hasattr(settings.model, "landmarks"):

@@ -1,0 +1,32 @@
+# make demo: install into .venv and run the whole pipeline on the shipped graph.
+# make test: the test suite; real data sets are used where G2T_ROOT names their folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench slow
+
+demo: $(VENV)/installed
+	$(BIN)/g2t run recipe:demo --graph data/demo --seeds 0:3 --out runs/demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -q -n 2
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed
+	for script in tests/bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e . --group dev
+	touch $@
