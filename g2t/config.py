@@ -118,9 +118,14 @@ def validate(model: type[S], values: Mapping[str, Any]) -> S:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UsageError(f"unknown setting {key}", _nearest(model, first["loc"])) from None
+        if first["type"] == "missing":
+            raise UsageError(
+                f"setting {key} is missing", f"give it with --set {key}=VALUE or its own option"
+            ) from None
         reason = first["msg"].removeprefix("Value error, ")
-        shown = f" (given: {first['input']!r})" if first["type"] != "missing" else ""
-        raise UsageError(f"setting {key}: {reason[0].lower()}{reason[1:]}{shown}") from None
+        raise UsageError(
+            f"setting {key}: {reason[0].lower()}{reason[1:]} (given: {first['input']!r})"
+        ) from None
 
 
 def specialised(model: Any, *arguments: type[BaseModel]) -> Any:

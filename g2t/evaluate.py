@@ -4,15 +4,15 @@ Every score carries the split's name and digest, and the lineage of student, cac
 graph is checked before anything is computed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from g2t.artifact import Artifact, write_json
+from g2t.artifact import read_json, write_json
+from g2t.cache.format import LOGITS
 from g2t.cache.reader import Cache, open_cache
 from g2t.errors import IntegrityError
 from g2t.graph.bundle import Graph, read_graph
@@ -24,7 +24,11 @@ from g2t.stage import Stage
 from g2t.student.base import predict
 from g2t.student.store import TrainedStudent, read_student
 
+if TYPE_CHECKING:
+    from g2t.teacher.store import Teacher
+
 SCHEMA = "g2t.evaluation/1"
+FILE = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -40,122 +44,147 @@ class Sources:
     teacher: Path | None = None
 
 
+@dataclass(frozen=True)
+class Case:
+    """Everything of one evaluation, opened and found to be of one lineage."""
+
+    student: TrainedStudent
+    graph: Graph
+    split: Split
+    cache: Cache | None
+    teacher: "Teacher | None"
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Digests of all that the scores depend on."""
+        known = {
+            "student": self.student.artifact.digest,
+            "graph": self.student.facts["graph"]["digest"],
+        }
+        if self.cache is not None:
+            known["cache"] = self.cache.manifest.digest_of(LOGITS)
+        if self.teacher is not None:
+            known["teacher"] = self.teacher.artifact.digest
+        return known
+
+
 def evaluate(sources: Sources, out: Path | None = None, *, force: bool = False) -> dict[str, Any]:
     """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
 
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
-    student, graph = read_student(sources.student), read_graph(sources.graph)
-    fingerprint = graph.fingerprints()["graph"]
-    cache = None if sources.cache is None else open_cache(sources.cache)
-    split = _check_lineage(student, graph, fingerprint, cache)
-    inputs = {"student": student.artifact.digest, "graph": fingerprint}
-    if cache is not None:
-        inputs["cache"] = cache.manifest.digest_of("teacher-logits")
-    if sources.teacher is not None:
-        inputs["teacher"] = _teacher_digest(sources.teacher, cache, student)
+    case = open_case(sources)
     if out is None:
-        return _score(student, graph, split, cache, sources.teacher)
-    with Stage(out, "evaluation", {}, inputs, 0, force) as stage:
+        return scores_of(case)
+    with Stage(out, "evaluation", {}, case.inputs, 0, force) as stage:
         if stage.finished is None:
-            result = _score(student, graph, split, cache, sources.teacher)
-            write_json(stage.path / "evaluation.json", result)
-            stage.finished = stage.commit({"test": result["student"]["test"]})
-    return read_evaluation(stage.finished)
+            result = scores_of(case)
+            write_json(stage.path / FILE, result)
+            stage.commit({"val": result["student"]["val"], "test": result["student"]["test"]})
+    return read_json(out / FILE)
 
 
-def read_evaluation(artifact: Artifact) -> dict[str, Any]:
-    """Return the scores that an evaluation artefact holds."""
-    from g2t.artifact import read_json
+def open_case(sources: Sources) -> Case:
+    """Open the parts of an evaluation; raises IntegrityError unless they belong together."""
+    student, graph = read_student(sources.student), read_graph(sources.graph)
+    split = _split_of(student, graph)
+    cache = None if sources.cache is None else open_cache(sources.cache)
+    if cache is not None:
+        _check_cache(student, cache)
+    teacher = None if sources.teacher is None else _teacher_of(sources.teacher, student, cache)
+    return Case(student, graph, split, cache, teacher)
 
-    return read_json(artifact.path / "evaluation.json")
 
-
-def _score(
-    student: TrainedStudent, graph: Graph, split: Split, cache: Cache | None, teacher: Path | None
-) -> dict[str, Any]:
-    nodes, metric = split.nodes, graph.metric
-    features = take_rows(graph.features, nodes)
-    tokens = None if cache is None else cache.tokens(student.model.hops)
-    inputs = student.model.prepare(features, induced(graph.edges, nodes), tokens)
-    parts = {"val": split.parts.val, "test": split.parts.test}
-    rows = {name: torch.searchsorted(nodes, ids) for name, ids in parts.items()}
-    labels = graph.labels[nodes]
+def scores_of(case: Case) -> dict[str, Any]:
+    """Return `g2t.evaluation/1`: fractions on the validation and test nodes."""
+    student, graph, split = case.student.model, case.graph, case.split
+    tokens = None if case.cache is None else case.cache.tokens(student.hops)
+    features = take_rows(graph.features, split.nodes)
+    inputs = student.prepare(features, induced(graph.edges, split.nodes), tokens)
+    rows = {
+        "val": torch.searchsorted(split.nodes, split.parts.val),
+        "test": torch.searchsorted(split.nodes, split.parts.test),
+    }
+    labels = graph.labels[split.nodes]
 
     def scores(logits_NC: Tensor) -> dict[str, float]:
         return {
-            name: score(metric, logits_NC[index], labels[index]) for name, index in rows.items()
+            part: score(graph.metric, logits_NC[index], labels[index])
+            for part, index in rows.items()
         }
 
+    own_NC = predict(student, inputs)
     by_hops = {
-        str(hops): scores(predict(student.model, inputs, hops))
-        for hops in range(student.model.hops + 1 if student.model.hops else 0)
+        str(hops): scores(predict(student, inputs, hops))
+        for hops in range(student.hops + 1 if student.hops else 0)
     }
-    logits_NC = predict(student.model, inputs)
-    name, teacher_NC = _teacher_logits(graph, cache, teacher)
-    known = None if teacher_NC is None else {"name": name, **scores(teacher_NC)}
-    test = rows["test"]
-    agreed = None if teacher_NC is None else agreement(logits_NC[test], teacher_NC[test])
-    return {
+    result = {
         "schema": SCHEMA,
         "graph": graph.name,
         "task": graph.task,
-        "metric": metric,
+        "metric": graph.metric,
         "split": {"name": split.name, "digest": split.digest},
-        "student": {"name": student.name, **scores(logits_NC), "by_hops": by_hops},
-        "teacher": known,
-        "agreement": agreed,
+        "student": {"name": case.student.name, **scores(own_NC), "by_hops": by_hops},
+        "teacher": None,
+        "agreement": None,
     }
+    teacher_NC, test = _teacher_logits(case), rows["test"]
+    if teacher_NC is not None:
+        result["teacher"] = {"name": _teacher_name(case), **scores(teacher_NC)}
+        result["agreement"] = agreement(own_NC[test], teacher_NC[test])
+    return result
 
 
-def _check_lineage(
-    student: TrainedStudent, graph: Graph, fingerprint: str, cache: Cache | None
-) -> Split:
-    """Return the student's split, made anew from the graph, if all agree; else IntegrityError."""
-    facts = student.facts
-    where = student.artifact.path
-    if facts["graph"]["digest"] != fingerprint:
+def _split_of(student: TrainedStudent, graph: Graph) -> Split:
+    """Return the student's split, made anew, if this is the graph that it learned from."""
+    facts, where = student.facts, student.artifact.path
+    fingerprint = graph.fingerprints()["graph"]
+    known = facts["graph"]
+    if known["digest"] != fingerprint:
         raise IntegrityError(
-            f"student {where} learned from graph {facts['graph']['name']} "
-            f"({facts['graph']['digest'][:19]}…), this graph is {graph.name} ({fingerprint[:19]}…)",
+            f"student {where} learned from graph {known['name']} ({known['digest'][:19]}…), "
+            f"this graph is {graph.name} ({fingerprint[:19]}…)",
             "give the graph that its teacher was taught on",
         )
     split = make_split(graph, facts["split"]["name"])
     if split.digest != facts["split"]["digest"]:
         raise IntegrityError(f"student {where}: split {split.name} of this graph is not its split")
-    if cache is not None:
-        for name, digest in student.artifact.inputs.items():
-            if cache.manifest.digest_of(name.removeprefix("cache/")) != digest:
-                raise IntegrityError(
-                    f"student {where} was not distilled from cache {cache.artifact.path}: "
-                    f"{name.removeprefix('cache/')} differs",
-                    "give the cache that it was distilled from",
-                )
     return split
 
 
-def _teacher_digest(path: Path, cache: Cache | None, student: TrainedStudent) -> str:
-    """Return a teacher's digest if cache and student come from it; else IntegrityError."""
+def _check_cache(student: TrainedStudent, cache: Cache) -> None:
+    for role, digest in student.artifact.inputs.items():
+        name = role.removeprefix("cache/")
+        if cache.manifest.digest_of(name) != digest:
+            raise IntegrityError(
+                f"student {student.artifact.path} was not distilled from cache "
+                f"{cache.artifact.path}: {name} differs",
+                "give the cache that it was distilled from",
+            )
+
+
+def _teacher_of(path: Path, student: TrainedStudent, cache: Cache | None) -> "Teacher":
+    """Open the teacher; raises IntegrityError unless cache and student come from it."""
     from g2t.teacher.store import read_teacher
 
-    digest = read_teacher(path).artifact.digest
-    taught_by: Mapping[str, Any] = student.facts["teacher"] or {}
-    if cache is not None and cache.manifest.teacher.digest != digest:
+    teacher = read_teacher(path)
+    taught_by = student.facts["teacher"]
+    if cache is not None and cache.manifest.teacher.digest != teacher.artifact.digest:
         raise IntegrityError(f"cache {cache.artifact.path} was not exported from teacher {path}")
-    if taught_by and taught_by["digest"] != digest:
+    if taught_by is not None and taught_by["digest"] != teacher.artifact.digest:
         raise IntegrityError(f"student {student.artifact.path} did not learn from teacher {path}")
-    return digest
+    return teacher
 
 
-def _teacher_logits(
-    graph: Graph, cache: Cache | None, teacher: Path | None
-) -> tuple[str, Tensor | None]:
-    if teacher is not None:
+def _teacher_logits(case: Case) -> Tensor | None:
+    if case.teacher is not None:
         from g2t.teacher.forward import trace
-        from g2t.teacher.store import read_teacher
 
-        known = read_teacher(teacher)
-        return known.name, trace(known, graph).logits_NC
-    if cache is not None:
-        return cache.manifest.teacher.name, cache.logits().float()
-    return "", None
+        return trace(case.teacher, case.graph).logits_NC
+    return None if case.cache is None else case.cache.logits().float()
+
+
+def _teacher_name(case: Case) -> str:
+    if case.teacher is not None:
+        return case.teacher.name
+    return "" if case.cache is None else case.cache.manifest.teacher.name

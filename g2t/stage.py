@@ -34,7 +34,7 @@ from g2t.artifact import (
     sync,
     write_json,
 )
-from g2t.errors import InputError
+from g2t.errors import G2TError, InputError, Stopped
 
 
 class Stage:
@@ -70,7 +70,9 @@ class Stage:
     def __enter__(self) -> Self:
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.out.with_name(self.out.name + ".lock"), timeout=0)
+            path = self.out.with_name(self.out.name + ".lock")
+            path.touch()  # filelock takes a folder that refuses the file for a lock held elsewhere
+            lock = FileLock(path, timeout=0)
             self._open.enter_context(lock)
         except Timeout:
             raise InputError(
@@ -92,10 +94,11 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, OSError) and error.filename is not None:
-            self._open.close()
-            raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+        if isinstance(error, G2TError) and not isinstance(error, Stopped):
+            shutil.rmtree(self.path, ignore_errors=True)  # nothing of it could be resumed
         self._open.close()
+        if isinstance(error, OSError) and error.filename is not None:
+            raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
 
     def standing(self) -> tuple[Literal["new", "done", "unfinished", "refused"], str]:
         """Tell how OUT stands to what is asked, and why if it is in the way; changes nothing."""
@@ -107,7 +110,7 @@ class Stage:
                 return "refused", f"{self.out} was made with other settings or inputs: {difference}"
             if not self.force:
                 return "done", ""
-        if (self.path / RECORD).is_file() and not self.force:
+        if self._begun() and not self.force:
             difference = self._difference(read_json(self.path / RECORD))
             if difference:
                 return (
@@ -116,6 +119,11 @@ class Stage:
                 )
             return "unfinished", ""
         return "new", ""
+
+    def _begun(self) -> bool:
+        """Tell whether OUT.partial holds work beyond its record and log."""
+        files = [file.name for file in self.path.glob("*")]
+        return RECORD in files and any(name not in (RECORD, METRICS) for name in files)
 
     def _claim(self) -> None:
         """Take OUT if it is done, resume OUT.partial, or begin it anew; InputError if refused."""

@@ -44,10 +44,11 @@ def distill(
     wrong settings, a missing and a damaged cache, TrainingError when the loss is not finite.
     """
     plan = plan_student(cache_path, values)
+    where = choose_device(device)
     with Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:
             return stage.finished
-        return stage.commit(_train(plan, choose_device(device), stage, progress or Silent()))
+        return stage.commit(_train(plan, where, stage, progress or Silent()))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The stage `import`: from a source to a graph artefact."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,9 @@ def import_graph(
     with Stage(out, "graph", config, inputs, getattr(settings, "seed", 0), force) as stage:
         if stage.finished is not None:
             return stage.finished
-        try:
-            graph = kind.read(settings, request)
-            write_graph(graph, stage.path)
-            return stage.commit(_summary(graph))
-        except BaseException:
-            # There is nothing to resume, and a rest would refuse the next, corrected input.
-            shutil.rmtree(stage.path, ignore_errors=True)
-            raise
+        graph = kind.read(settings, request)
+        write_graph(graph, stage.path)
+        return stage.commit(_summary(graph))
 
 
 def _digest(path: Path) -> str:

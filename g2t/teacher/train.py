@@ -38,10 +38,11 @@ def teach(
     wrong settings, missing and damaged input, TrainingError when the loss is not finite.
     """
     plan = plan_teacher(graph_path, values)
+    where = choose_device(device)
     with Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:
             return stage.finished
-        return stage.commit(_train(plan, choose_device(device), stage, progress or Silent()))
+        return stage.commit(_train(plan, where, stage, progress or Silent()))
 
 
 @dataclass(frozen=True)
