@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/g2t run recipe:demo --graph data/demo --seeds 0:3 --out runs/demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m slow

@@ -118,7 +118,7 @@ def scores_of(case: Case) -> dict[str, Any]:
         str(hops): scores(predict(student, inputs, hops))
         for hops in range(student.hops + 1 if student.hops else 0)
     }
-    result = {
+    result: dict[str, Any] = {
         "schema": SCHEMA,
         "graph": graph.name,
         "task": graph.task,
