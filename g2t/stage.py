@@ -159,6 +159,8 @@ class Stage:
 
     def commit(self, summary: Mapping[str, Any]) -> Artifact:
         """Hash and sync all files, write `run.json`, and rename OUT.partial to OUT."""
+        for rest in (*self.path.rglob("*.tmp"), *self.path.rglob(".tmp*")):
+            rest.unlink()  # left by a kill in the middle of a write
         outputs = {
             str(file.relative_to(self.path)): {
                 "bytes": file.stat().st_size,

@@ -24,6 +24,8 @@ def cast(values: Tensor, dtype: DtypeName, name: str) -> tuple[Tensor, float]:
             f"{name} does not fit {dtype}: its largest magnitude is {values.abs().max():.3g}",
             "use --dtype bf16 or --dtype fp32",
         )
+    if values.numel() == 0:
+        return cast_values, 0.0
     scale = values.abs().max().clamp(min=1e-30)
     return cast_values, float((cast_values.float() - values).abs().max() / scale)
 

@@ -19,6 +19,7 @@ from g2t.graph.csr import Csr, Features
 from g2t.graph.structure import project_dense, propagation
 from g2t.student import STUDENTS
 from g2t.student.base import Inputs, Student, input_dropout
+from g2t.student.block import start_landmarks
 from g2t.student.store import SCHEMA, build
 
 
@@ -76,7 +77,7 @@ def prepare(
     inputs = student.prepare(features, edges, tokens).to(device)
     if signals.layers and hasattr(settings.model, "landmarks"):
         count = len(student.blocks), settings.model.landmarks
-        student.start_landmarks(landmark_centres(signals.layers, *count, settings.seed))
+        start_landmarks(student.blocks, landmark_centres(signals.layers, *count, settings.seed))
     student = student.to(device)
     widths = tuple(layer.shape[1] for layer in signals.layers)
     objective = Objective(settings.losses(), _block_widths(student, inputs), widths).to(device)

@@ -20,10 +20,13 @@ from g2t.distill.objective import REBALANCE_STEPS
 from g2t.distill.settings import DistillSettings, distill_settings
 from g2t.distill.signals import tensors_read
 from g2t.metrics import score
+from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
 from g2t.stage import Stage
 from g2t.student.base import answer
-from g2t.student.store import write_student
+
+#: Weight of the epochs before in the running mean of validation scores.
+RANK_DECAY = 0.8
 
 #: Steps per epoch at least: a small graph in one batch would get too few.
 EPOCH_STEPS = 4
@@ -120,15 +123,13 @@ def _train(
             val, val_loss = _validate(lesson, cache)
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})
             progress.update("distill", epoch + 1, options.epochs, {**means, "val": val})
-            # The loss breaks ties: validation sets are small, their scores coarse.
-            better = {
-                "epoch": epoch,
-                "val": val,
-                "val_loss": val_loss,
-                "rank": val - 0.01 * val_loss,
-            }
-            if better["rank"] > state["best"].get("rank", float("-inf")):
-                state["best"] = better
+            # Validation sets are small, their scores coarse: the running mean decides, so that a
+            # lucky epoch does not win, and the loss breaks ties.
+            rank = val - 0.01 * val_loss
+            state["rank"] = rank + RANK_DECAY * (state.get("rank", rank) - rank)
+            if state["rank"] > state["best"].get("rank", float("-inf")):
+                found = {"epoch": epoch, "val": val, "val_loss": val_loss}
+                state["best"] = {**found, "rank": state["rank"]}
                 best_weights = {k: v.clone() for k, v in lesson.averaged.state_dict().items()}
             if epoch - state["best"]["epoch"] >= options.patience:
                 break
@@ -136,7 +137,7 @@ def _train(
             checkpoint.after_epoch(stop, state, best_weights)
     checkpoint.discard()
     student.load_state_dict(best_weights)
-    write_student(stage.path, lesson.facts, student.cpu())
+    write_network(stage.path, lesson.facts, student.cpu())
     best = state["best"]
     return {"epoch": best["epoch"], "val": best["val"], "val_loss": best["val_loss"]}
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from g2t.config import Settings
 from g2t.graph.csr import Csr, Features, is_bag_of_words
 from g2t.graph.structure import Propagation
+from g2t.student.normalize import Normalize
 
 
 class ModelSettings(Settings):
@@ -80,14 +81,18 @@ class Student(nn.Module):
 
     hops = 0
     blocks: nn.ModuleList
-
-    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
-        """Normalise what is known of the nodes, once, before batches are drawn from it."""
-        raise NotImplementedError
+    normalize: Normalize
 
     def fit(self, features: Features, edges: Csr, tokens: Tensor | None) -> None:
-        """Learn the normalisation from the training nodes."""
-        raise NotImplementedError
+        """Learn the normalisation from the nodes of the cache."""
+        self.normalize.fit(features)
+
+    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
+        """Normalise what is known of the nodes, once, before batches are drawn from it.
+
+        A student without hops looks at neither edges nor tokens.
+        """
+        return Inputs(self.normalize(features))
 
     def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
         """Return the tokens of some nodes, [B, T, D]."""
@@ -100,9 +105,6 @@ class Student(nn.Module):
     def draw_hops(self, index_B: Tensor) -> Tensor | None:
         """Draw the hops at hand for each node of a training batch; None where there are none."""
         return None
-
-    def start_landmarks(self, centres: list[Tensor]) -> None:
-        """Start from one set of centres per block, [M, any width]; without landmarks, ignore."""
 
 
 DENSE_DROPOUT = 0.5

@@ -73,12 +73,19 @@ class Block(nn.Module):
         return rows.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
-@torch.no_grad()
-def start_landmarks(block: Block, centres: Tensor) -> None:
-    """Place a block's landmarks at centres [M', any width], carried over by a random rotation.
+def start_landmarks(blocks: nn.ModuleList, centres: list[Tensor]) -> None:
+    """Place the landmarks of every block at its own centres, [M', any width] each.
 
-    Distances among the centres survive; fewer centres than landmarks leave the rest as they are.
+    A random rotation carries them over, so distances among them survive; fewer centres than
+    landmarks leave the rest as they are.
     """
+    for block, places in zip(blocks, centres, strict=True):
+        assert isinstance(block, Block)
+        _place(block, places)
+
+
+@torch.no_grad()
+def _place(block: Block, centres: Tensor) -> None:
     count, width = min(len(centres), len(block.landmarks)), block.landmarks.shape[1]
     rotation = torch.empty(centres.shape[1], width)
     nn.init.orthogonal_(rotation)

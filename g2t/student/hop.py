@@ -15,7 +15,7 @@ from g2t.graph.csr import Csr, Features, take_rows
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.graph.structure import project_dense, propagation
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
-from g2t.student.block import Block, start_landmarks
+from g2t.student.block import Block
 from g2t.student.landmark import AttentionSettings
 from g2t.student.normalize import Normalize
 
@@ -135,9 +135,3 @@ class Hop(Student):
         some_B = torch.randint(1, self.hops + 1, (len(index_B),), device=index_B.device)
         none_B = torch.rand(len(index_B), device=index_B.device) < self.zero_hop
         return some_B.masked_fill(none_B, 0)
-
-    def start_landmarks(self, centres: list[Tensor]) -> None:
-        """Place each block's landmarks at its centres."""
-        for block, places in zip(self.blocks, centres, strict=True):
-            assert isinstance(block, Block)
-            start_landmarks(block, places)

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from g2t.graph.csr import Csr, Features, take_rows
+from g2t.graph.csr import take_rows
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
-from g2t.student.block import Block, start_landmarks
+from g2t.student.block import Block
 from g2t.student.normalize import Normalize
 
 
@@ -54,14 +54,6 @@ class Landmark(Student):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
-    def fit(self, features: Features, edges: Csr, tokens: Tensor | None) -> None:
-        """Learn the normalisation."""
-        self.normalize.fit(features)
-
-    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
-        """Normalise the features; edges and tokens are not looked at."""
-        return Inputs(self.normalize(features))
-
     def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
         """Return one token per node, [B, 1, D]."""
         rows = take_rows(inputs.features, index_B)
@@ -75,9 +67,3 @@ class Landmark(Student):
             tokens_BTD = block(tokens_BTD, None)
             blocks.append(tokens_BTD[:, 0])
         return Output(self.head(self.norm(blocks[-1])), tuple(blocks))
-
-    def start_landmarks(self, centres: list[Tensor]) -> None:
-        """Place each block's landmarks at its centres."""
-        for block, places in zip(self.blocks, centres, strict=True):
-            assert isinstance(block, Block)
-            start_landmarks(block, places)

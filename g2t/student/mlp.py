@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from g2t.graph.csr import Csr, Features, take_rows
+from g2t.graph.csr import take_rows
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
 from g2t.student.normalize import Normalize
@@ -33,14 +33,6 @@ class MLP(Student):
         self.project = InputLinear(features, width)
         self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.layers - 1))
         self.head = nn.Linear(width, classes)
-
-    def fit(self, features: Features, edges: Csr, tokens: Tensor | None) -> None:
-        """Learn the normalisation."""
-        self.normalize.fit(features)
-
-    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
-        """Normalise the features; edges and tokens are not looked at."""
-        return Inputs(self.normalize(features))
 
     def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
         """Return the first layer before its activation, [B, 1, D]."""

@@ -1,19 +1,19 @@
-"""Teachers on disk: `model.json` (what to build), `model.safetensors`, `split.safetensors`."""
+"""Teachers on disk: a network, and `split.safetensors`."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from g2t.artifact import Artifact, open_artifact, read_json, write_json
+from g2t.artifact import Artifact
 from g2t.config import look_up
-from g2t.errors import IntegrityError
 from g2t.graph.bundle import Graph
-from g2t.graph.splits import Split, read_split, write_split
+from g2t.graph.splits import Split, read_split
+from g2t.network import read_network
 from g2t.teacher import TEACHERS
 from g2t.teacher.frame import GNN
-from g2t.tensors import load_tensors, save_tensors
 
 SCHEMA = "g2t.teacher/1"
+SPLIT = "split.safetensors"
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,10 @@ def build(facts: dict[str, Any]) -> GNN:
     return model
 
 
-def write_teacher(folder: Path, facts: dict[str, Any], model: GNN, split: Split) -> None:
-    """Write the three files of a teacher into a folder."""
-    write_json(folder / "model.json", facts)
-    save_tensors(folder / "model.safetensors", model.state_dict())
-    write_split(split, folder / "split.safetensors")
-
-
 def read_teacher(path: Path) -> Teacher:
     """Open a teacher; raises InputError if there is none, IntegrityError if it was changed."""
-    artifact = open_artifact(path, "teacher")
-    facts = read_json(path / "model.json")
-    if facts.get("schema") != SCHEMA:
-        raise IntegrityError(
-            f"{path} has teacher schema {facts.get('schema')!r}, this g2t reads {SCHEMA!r}"
-        )
-    model = build(facts)
-    try:
-        model.load_state_dict(load_tensors(path / "model.safetensors"))
-    except RuntimeError as error:
-        raise IntegrityError(f"{path}: its weights do not fit its model.json: {error}") from error
-    model.eval()
-    return Teacher(artifact, model, read_split(path / "split.safetensors"), facts)
+    artifact, facts, model = read_network(path, "teacher", SCHEMA, build)
+    return Teacher(artifact, model, read_split(path / SPLIT), facts)
 
 
 def facts_of(graph: Graph, settings: dict[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,15 @@ from g2t.artifact import Artifact
 from g2t.checkpoint import Checkpoint, check_finite
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import is_bag_of_words
-from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split
+from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split, write_split
 from g2t.metrics import score
+from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
 from g2t.stage import Stage
 from g2t.teacher.forward import observed
 from g2t.teacher.frame import FrameSettings
 from g2t.teacher.settings import TeachSettings, teach_settings
-from g2t.teacher.store import build, facts_of, write_teacher
+from g2t.teacher.store import SPLIT, build, facts_of
 
 
 def teach(
@@ -122,7 +123,8 @@ def _train(
             checkpoint.after_epoch(stop, {"epoch": epoch, "best": best}, best_weights)
     checkpoint.discard()
     model.load_state_dict(best_weights)
-    write_teacher(stage.path, facts, model.cpu(), split)
+    write_network(stage.path, facts, model.cpu())
+    write_split(split, stage.path / SPLIT)
     return {**best, "split": split.name, "split_digest": split.digest}
 
 

@@ -1,0 +1,210 @@
+"""Every loss against numbers worked out by hand, and against a second route in numpy."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from g2t.distill.losses.align import Align, depth_map, standardised
+from g2t.distill.losses.base import Batch, LossSettings
+from g2t.distill.losses.cka import CKA, linear_cka
+from g2t.distill.losses.edge_low import EdgeLow
+from g2t.distill.losses.gram import Gram
+from g2t.distill.losses.labels import Hard, Pseudo, Soft, SoftSettings
+from g2t.distill.losses.lsp import LSP
+from g2t.student.base import Output
+
+Rows = Sequence[Sequence[float]]
+PLAIN = LossSettings()
+LN2 = math.log(2)
+
+
+def rows(values: Rows) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def student(logits: Rows = ((0.0, 0.0),), *blocks: Rows) -> Output:
+    return Output(rows(logits), tuple(rows(block) for block in blocks))
+
+
+def known(
+    labels: Sequence[int] = (),
+    logits: Rows = ((),),
+    layers: Sequence[Rows] = (),
+    pairs: Sequence[tuple[int, int]] = (),
+) -> Batch:
+    pair_2P = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).t()
+    layers_ = tuple(rows(layer) for layer in layers)
+    return Batch(torch.tensor(labels), rows(logits), layers_, pair_2P[0], pair_2P[1])
+
+
+def log(*shares: float) -> list[float]:
+    """Logits of given probabilities."""
+    return [math.log(share) for share in shares]
+
+
+def test_hard_is_the_mean_over_labelled_rows() -> None:
+    output = student([log(0.5, 0.5), log(0.75, 0.25), log(0.9, 0.1)])
+    value = Hard(PLAIN, (), ())(output, known([0, 1, -1]))
+    assert value.item() == pytest.approx((LN2 + math.log(4)) / 2)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_soft_is_the_kl_from_teacher_to_student_times_the_squared_temperature(
+    temperature: float,
+) -> None:
+    ours = [[temperature * x for x in log(0.75, 0.25)], log(0.5, 0.5)]
+    theirs = [[temperature * x for x in log(0.5, 0.5)], log(0.5, 0.5)]
+    value = Soft(SoftSettings(temperature=temperature), (), ())(student(ours), known([], theirs))
+    # Row 0: ½ ln(½ / ¾) + ½ ln(½ / ¼) = ½ ln 4/3; row 1 is 0.
+    assert value.item() == pytest.approx(temperature**2 * math.log(4 / 3) / 4)
+
+
+def test_pseudo_takes_the_first_choice_of_the_teacher_whatever_the_labels_say() -> None:
+    output = student([log(0.5, 0.5), log(0.75, 0.25)])
+    batch = known([1, 0], [[3.0, 1.0], [-1.0, 0.0]])
+    assert Pseudo(PLAIN, (), ())(output, batch).item() == pytest.approx((LN2 + math.log(4)) / 2)
+
+
+def test_edge_low_means_over_pairs_and_the_own_rows_of_targets() -> None:
+    ours = [log(0.75, 0.25), log(0.9, 0.1), log(0.2, 0.8)]
+    theirs = [log(0.5, 0.5), log(0.25, 0.75), log(0.75, 0.25)]
+    value = EdgeLow(PLAIN, (), ())(student(ours), known([], theirs, pairs=[(1, 0), (2, 0)]))
+    own = 0.5 * math.log(4 / 3)
+    far = 0.25 * math.log(1 / 3) + 0.75 * math.log(3)  # teacher at 1 against student at 0
+    assert value.item() == pytest.approx((own + far + 0) / 3)
+
+
+def test_lsp_compares_whom_a_node_resembles() -> None:
+    # Cosines to node 0: student 1 and 0, teacher 0 and 1; node 3 has one neighbour, so costs 0.
+    ours = [[2, 0], [5, 0], [0, 3], [1, 1]]
+    theirs = [[2, 0], [0, 1], [4, 0], [1, 0]]
+    batch = known(layers=[theirs], pairs=[(1, 0), (2, 0), (0, 3)])
+    value = LSP(PLAIN, (), ())(student([[0.0]], ours), batch)
+    assert value.item() == pytest.approx(math.tanh(0.5) / 2)
+
+
+def test_gram_is_the_mean_squared_difference_of_cosines() -> None:
+    batch = known(layers=[[[1, 1, 0], [2, 2, 0]]])
+    value = Gram(PLAIN, (), ())(student([[0.0]], [[1, 0], [0, 7]]), batch)
+    assert value.item() == pytest.approx(0.5)  # 0, 1, 1, 0
+
+
+def test_cka_of_single_columns_is_one_minus_the_squared_correlation() -> None:
+    batch = known(layers=[[[11.0], [10.0], [9.0]]])
+    value = CKA(PLAIN, (), ())(student([[0.0]], [[1.0], [-1.0], [0.0]]), batch)
+    assert value.item() == pytest.approx(1 - 0.5**2)
+
+
+def test_align_is_one_minus_the_cosine_to_standardised_columns() -> None:
+    loss = Align(PLAIN, (2,), (2,)).double()
+    with torch.no_grad():
+        weight, bias = loss.projectors.parameters()
+        weight.copy_(torch.eye(2))
+        bias.zero_()
+    # Columns (1, 3) and (7, 7) become (-1, 1) and (0, 0).
+    batch = known(layers=[[[1, 7], [3, 7]]])
+    value = loss(student([[0.0]], [[-1, 1], [1, 0]]), batch)
+    assert value.item() == pytest.approx(1 - (1 / math.sqrt(2) + 1) / 2)
+
+
+def test_all_losses_by_a_second_route() -> None:
+    random = np.random.default_rng(0)
+    z, t = random.normal(size=(2, 9, 4))
+    h, s = random.normal(size=(9, 3)), random.normal(size=(9, 5))
+    pairs = [(u, v) for u in range(9) for v in range(9) if (u * v + u) % 4 == 1]
+    output = Output(torch.from_numpy(z), (torch.from_numpy(h),))
+    labels = torch.tensor([0, -1, 2, 3, -1, 1, 1, 0, -1])
+    source_P, target_P = torch.tensor(pairs).t()
+    batch = Batch(labels, torch.from_numpy(t), (torch.from_numpy(s),), source_P, target_P)
+
+    def soften(logits: np.ndarray) -> np.ndarray:
+        weights: np.ndarray = np.exp(logits)
+        shares: np.ndarray = weights / weights.sum(-1, keepdims=True)
+        return shares
+
+    def kl(p: np.ndarray, q: np.ndarray) -> float:
+        return float((p * np.log(p / q)).sum(-1).mean())
+
+    def cosines(states: np.ndarray) -> np.ndarray:
+        unit = states / np.linalg.norm(states, axis=1, keepdims=True)
+        product: np.ndarray = unit @ unit.T
+        return product
+
+    p, q = soften(t), soften(z)
+    targets = sorted({v for _, v in pairs})
+    low = [(v, v) for v in targets] + pairs
+    local = [
+        kl(soften(cosines(h)[near, v]), soften(cosines(s)[near, v]))
+        for v in targets
+        for near in [[u for u, w in pairs if w == v]]
+    ]
+    centre = np.eye(9) - 1 / 9
+    ours, theirs = centre @ h @ h.T @ centre, centre @ s @ s.T @ centre
+    cka = np.trace(ours @ theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    rows_ = [i for i, label in enumerate(labels.tolist()) if label >= 0]
+    expected = {
+        Hard: -np.mean([math.log(q[i, int(labels[i])]) for i in rows_]),
+        Pseudo: -np.mean([math.log(q[i, t[i].argmax()]) for i in range(9)]),
+        EdgeLow: np.mean([kl(p[u], q[v]) for u, v in low]),
+        LSP: np.mean(local),
+        Gram: np.square(cosines(h) - cosines(s)).mean(),
+        CKA: 1 - cka,
+    }
+    for kind, value in expected.items():
+        assert kind(PLAIN, (3,), (5,))(output, batch).item() == pytest.approx(value), kind
+    assert Soft(SoftSettings(), (), ())(output, batch).item() == pytest.approx(kl(p, q))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "layers", "map_"),
+    [
+        (1, 1, (0,)),
+        (1, 3, (2,)),
+        (2, 1, (0, 0)),
+        (2, 2, (0, 1)),
+        (2, 3, (1, 2)),
+        (3, 2, (0, 1, 1)),
+        (2, 4, (1, 3)),
+    ],
+)
+def test_depth_map_is_the_layer_at_the_same_relative_depth(
+    blocks: int, layers: int, map_: tuple[int, ...]
+) -> None:
+    assert depth_map(blocks, layers) == map_
+
+
+@given(st.integers(1, 20), st.integers(1, 20))
+def test_depth_map_rises_and_ends_at_the_last_layer(blocks: int, layers: int) -> None:
+    chosen = depth_map(blocks, layers)
+    assert len(chosen) == blocks
+    assert list(chosen) == sorted(chosen)
+    assert chosen[0] >= 0
+    assert chosen[-1] == layers - 1
+    assert len(set(chosen)) == min(blocks, layers)
+
+
+def test_standardised_columns_have_mean_zero_and_deviation_one_constant_ones_are_zero() -> None:
+    columns = standardised(rows([[1, 5, 2], [3, 5, 2], [5, 5, 8]]))
+    assert columns.mean(0).tolist() == pytest.approx([0, 0, 0])
+    assert columns.std(0, unbiased=False).tolist() == pytest.approx([1, 0, 1])
+    assert columns[:, 0].tolist() == pytest.approx([-math.sqrt(1.5), 0, math.sqrt(1.5)])
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 100), st.floats(-10, 10))
+def test_linear_cka_is_blind_to_rotation_scale_and_shift(
+    seed: int, scale: float, shift: float
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    ours, theirs = (torch.randn(8, w, generator=draw, dtype=torch.float64) for w in (4, 3))
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=draw, dtype=torch.float64))[0]
+    value = linear_cka(ours, theirs).item()
+    assert 0 <= value <= 1 + 1e-12
+    assert linear_cka(scale * ours @ turn + shift, theirs).item() == pytest.approx(value)
+    assert linear_cka(theirs, ours).item() == pytest.approx(value)
+    assert linear_cka(ours, scale * ours @ turn).item() == pytest.approx(1)

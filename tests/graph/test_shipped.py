@@ -1,0 +1,61 @@
+"""The graphs in `data/`, and the README's commands."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from g2t.config import read_config
+from g2t.graph.bundle import read_graph
+from g2t.graph.importing import import_graph
+from g2t.recipe import read_recipe
+from g2t.runtime import Silent
+from g2t_cli.app import app
+
+TOP = Path(__file__).parents[2]
+
+
+def test_demo_graph_is_written_again_bit_for_bit(tmp_path: Path) -> None:
+    recipe = read_recipe(read_config("recipe:demo"))
+    made = import_graph(recipe.source, tmp_path / "demo", recipe.import_, None, Silent(), False)
+    for name in ("graph.safetensors", "graph.json"):
+        assert (made.path / name).read_bytes() == (TOP / "data" / "demo" / name).read_bytes()
+
+
+def test_demo_graph_is_small_and_opens() -> None:
+    folder = TOP / "data" / "demo"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 300_000
+    assert read_graph(folder).nodes == 600
+
+
+def test_karate_club_needs_no_further_option(tmp_path: Path) -> None:
+    karate = TOP / "data" / "karate"
+    values = {"nodes": str(karate / "nodes.csv"), "edges": str(karate / "edges.csv")}
+    made = import_graph("table:", tmp_path / "karate", values, None, Silent(), False)
+    assert made.record["summary"] == {"nodes": 34, "edges": 156, "classes": 2}
+
+
+def readme_commands() -> list[str]:
+    text = (TOP / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.S | re.M)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("g2t ")]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_readme_commands_name_real_commands_and_options(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words:
+        assert words[0] in command.commands, line
+        command = command.commands[words.pop(0)]
+    known = {flag for parameter in command.params for flag in parameter.opts}
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known
+
+
+def test_readme_has_the_five_stages() -> None:
+    stages = [line.split()[1] for line in readme_commands()[:5]]
+    assert stages == ["import", "teach", "export-features", "distill", "eval"]

@@ -1,0 +1,87 @@
+"""Scores against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from g2t.metrics import agreement, mean_std, paired, score
+
+
+def margins(*values: float) -> torch.Tensor:
+    """Logits of two classes whose difference is the given score of class 1."""
+    return torch.stack([torch.zeros(len(values)), torch.tensor(values)], 1)
+
+
+def test_accuracy_counts_rows_with_a_known_label() -> None:
+    logits = torch.tensor([[3.0, 1, 0], [0, 1, 2], [5, 6, 0], [9, 0, 0]])
+    assert score("accuracy", logits, torch.tensor([0, 1, 1, 0])) == 0.75
+    assert score("accuracy", logits, torch.tensor([0, 1, -1, -1])) == 0.5
+    assert score("accuracy", logits.half(), torch.tensor([0, 2, 1, 0])) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "wanted"),
+    [
+        ((0.1, 0.4, 0.35, 0.8), (0, 0, 1, 1), 3 / 4),  # one of four pairs is the wrong way round
+        ((1.0, 1.0, 1.0, 1.0), (0, 1, 0, 1), 1 / 2),  # all tied
+        ((1.0, 2.0, 2.0, 3.0), (0, 0, 1, 1), 7 / 8),  # one pair of four tied
+        ((3.0, 2.0, 1.0), (0, 1, 1), 0.0),
+        ((-50.0, 60.0, 90.0), (0, 0, 1), 1.0),  # a sigmoid would tie the last two
+        ((0.3, 9.0, 0.1, 0.7), (0, -1, 1, 1), 1 / 2),  # the unknown row does not count
+    ],
+)
+def test_roc_auc_is_the_share_of_ordered_pairs(
+    scores: tuple[float, ...], labels: tuple[int, ...], wanted: float
+) -> None:
+    found = score("roc_auc", margins(*scores), torch.tensor(labels))
+    assert found == pytest.approx(wanted, abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=30))
+def test_roc_auc_equals_counting_pairs(rows: list[tuple[int, bool]]) -> None:
+    ones = [value for value, label in rows if label]
+    zeros = [value for value, label in rows if not label]
+    found = score(
+        "roc_auc", margins(*(v for v, _ in rows)), torch.tensor([int(b) for _, b in rows])
+    )
+    if not ones or not zeros:
+        assert math.isnan(found)
+        return
+    wins = sum((a > b) + (a == b) / 2 for a in ones for b in zeros)
+    assert found == pytest.approx(wins / (len(ones) * len(zeros)), abs=1e-5)
+
+
+def test_what_has_no_score_is_nan() -> None:
+    none = torch.empty(0, dtype=torch.int64)
+    assert math.isnan(score("accuracy", torch.empty(0, 3), none))
+    assert math.isnan(score("accuracy", torch.zeros(2, 3), torch.tensor([-1, -1])))
+    assert math.isnan(score("roc_auc", margins(1, 2), torch.tensor([1, 1])))
+    assert math.isnan(score("roc_auc", torch.empty(0, 2), none))
+    assert math.isnan(agreement(torch.empty(0, 3), torch.empty(0, 3)))
+
+
+def test_agreement_compares_the_named_classes() -> None:
+    mine = torch.tensor([[1.0, 0], [0, 1], [0, 1], [1, 0]])
+    theirs = torch.tensor([[9.0, 8], [9, 8], [0, 1], [1, 0]])
+    assert agreement(mine, theirs) == 0.75
+
+
+def test_mean_and_sample_deviation() -> None:
+    mean, std = mean_std([1.0, 2.0, 4.0])
+    assert mean == pytest.approx(7 / 3)
+    assert std == pytest.approx(math.sqrt((16 + 1 + 25) / 9 / 2))
+    assert mean_std([0.5]) == (0.5, 0.0)
+
+
+def test_paired_differences_and_their_standard_error() -> None:
+    # Differences 1, 2, 3: mean 2, sample deviation 1, standard error 1 / sqrt(3).
+    mean, error = paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert mean == pytest.approx(2.0)
+    assert error == pytest.approx(1 / math.sqrt(3))
+    single, none = paired([0.8], [0.7])
+    assert (single, none) == pytest.approx((0.1, 0.0))
+    with pytest.raises(ValueError, match="zip"):
+        paired([1.0, 2.0], [1.0])
