@@ -17,7 +17,8 @@ import xxhash
 
 from g2t.errors import InputError, IntegrityError
 
-SCHEMA = "g2t.artifact/1"
+FAMILY = "g2t.artifact/"
+SCHEMA = FAMILY + "1"
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
 
@@ -90,8 +91,12 @@ def sync(path: Path) -> None:
 
 
 def is_artifact(path: Path) -> bool:
-    """Tell whether a directory is an artefact of ours, of any kind."""
-    return (path / RECORD).is_file()
+    """Tell whether a directory is an artefact of ours, finished or not, of any kind."""
+    try:
+        schema = json.loads((path / RECORD).read_text(encoding="utf-8"))["schema"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+    return isinstance(schema, str) and schema.startswith(FAMILY)
 
 
 def open_artifact(path: Path, kind: str) -> Artifact:
@@ -103,7 +108,7 @@ def open_artifact(path: Path, kind: str) -> Artifact:
         unfinished = partial_path(path).is_dir()
         hint = "it was begun but not finished: run its command again" if unfinished else ""
         raise InputError(f"there is no {kind} at {path}", hint)
-    if not is_artifact(path):
+    if not (path / RECORD).is_file():
         raise InputError(f"{path} is no g2t {kind}: it has no {RECORD}")
     record = read_json(path / RECORD)
     schema = str(record.get("schema", ""))
@@ -118,6 +123,8 @@ def open_artifact(path: Path, kind: str) -> Artifact:
         ]
     except (KeyError, TypeError, AttributeError):
         raise IntegrityError(f"{path / RECORD} is damaged: fields are missing") from None
+    if any(".." in Path(name).parts or Path(name).is_absolute() for name in outputs):
+        raise IntegrityError(f"{path / RECORD} names a file outside its folder")
     if found != kind:
         raise InputError(f"{path} is a {found}, not a {kind}")
     for file, size, digest_of_file in entries:

@@ -4,7 +4,6 @@ One safetensors file holds every tensor (weights, optimiser, random state) and, 
 numbers. It is replaced atomically, so a kill during the writing leaves the one before.
 """
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from g2t.artifact import sync
-from g2t.errors import Stopped, TrainingError
+from g2t.errors import IntegrityError, Stopped, TrainingError
 from g2t.runtime import StopSignal
+from g2t.tensors import load_facts, load_tensors, save_tensors
 
 NAME = "checkpoint.safetensors"
 
@@ -46,10 +44,8 @@ class Checkpoint:
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Restore the modules, the optimiser and the random state; None if there is none yet."""
         try:
-            with safe_open(self.path, framework="pt") as file:
-                state = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+            state, tensors = load_facts(self.path), load_tensors(self.path)
+        except IntegrityError:
             return None  # none written yet, or one that no kill of ours leaves: begin again
         for name, module in self.modules.items():
             module.load_state_dict(_below(tensors, f"module.{name}."))
@@ -77,11 +73,7 @@ class Checkpoint:
         tensors |= {f"keep.{key}": value for key, value in keep.items()}
         state = {"numbers": dict(numbers), "moments": {i: list(m) for i, m in optimizer.items()}}
         temporary = self.path.with_name(NAME + ".tmp")
-        save_file(
-            {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()},
-            temporary,
-            {"state": json.dumps(state)},
-        )
+        save_tensors(temporary, tensors, state)
         sync(temporary)
         temporary.replace(self.path)
         self._last = time.monotonic()

@@ -143,15 +143,18 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
             return ""
         fields = inner.model_fields
     prefix = "".join(f"{parent}." for parent in parents)
-    return did_you_mean(prefix + key, [prefix + name for name in fields])
+    near = did_you_mean(key, fields)
+    return near.replace("did you mean ", f"did you mean {prefix}")
 
 
-def look_up(table: Mapping[str, str], name: str, what: str) -> Any:
+def look_up(table: Mapping[str, str], name: Any, what: str) -> Any:
     """Import the object that a table names as `module:attribute`.
 
     Names that the table lacks are sought among the entry points of the group `g2t.WHATs`, so
     outside packages can add teachers, students, losses and sources. Raises UsageError otherwise.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r} is no name of a {what}", did_you_mean("", table))
     if name in table:
         module, _, attribute = table[name].partition(":")
         return getattr(importlib.import_module(module), attribute)

@@ -19,7 +19,7 @@ from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows
 from g2t.graph.splits import Split, make_split
 from g2t.graph.structure import induced
-from g2t.metrics import agreement, score
+from g2t.metrics import agreement, defined, score
 from g2t.stage import Stage
 from g2t.student.base import predict
 from g2t.student.store import TrainedStudent, read_student
@@ -107,9 +107,9 @@ def scores_of(case: Case) -> dict[str, Any]:
     }
     labels = graph.labels[split.nodes]
 
-    def scores(logits_NC: Tensor) -> dict[str, float]:
+    def scores(logits_NC: Tensor) -> dict[str, float | None]:
         return {
-            part: score(graph.metric, logits_NC[index], labels[index])
+            part: defined(score(graph.metric, logits_NC[index], labels[index]))
             for part, index in rows.items()
         }
 
@@ -131,7 +131,7 @@ def scores_of(case: Case) -> dict[str, Any]:
     teacher_NC, test = _teacher_logits(case), rows["test"]
     if teacher_NC is not None:
         result["teacher"] = {"name": _teacher_name(case), **scores(teacher_NC)}
-        result["agreement"] = agreement(own_NC[test], teacher_NC[test])
+        result["agreement"] = defined(agreement(own_NC[test], teacher_NC[test]))
     return result
 
 
@@ -173,6 +173,12 @@ def _teacher_of(path: Path, student: TrainedStudent, cache: Cache | None) -> "Te
         raise IntegrityError(f"cache {cache.artifact.path} was not exported from teacher {path}")
     if taught_by is not None and taught_by["digest"] != teacher.artifact.digest:
         raise IntegrityError(f"student {student.artifact.path} did not learn from teacher {path}")
+    if teacher.split.digest != student.facts["split"]["digest"]:
+        raise IntegrityError(
+            f"teacher {path} has split {teacher.split.name}, student {student.artifact.path} has "
+            f"split {student.facts['split']['name']}: it may have learned from test nodes",
+            "give a teacher of the same split",
+        )
     return teacher
 
 

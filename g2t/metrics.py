@@ -39,6 +39,11 @@ def agreement(logits_NC: Tensor, teacher_NC: Tensor) -> float:
     return (logits_NC.argmax(1) == teacher_NC.argmax(1)).double().mean().item()
 
 
+def defined(value: float) -> float | None:
+    """Return a figure, or None (JSON: null) where there is none."""
+    return None if math.isnan(value) else value
+
+
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
     """Return mean and sample standard deviation (n - 1); the latter is 0 for a single value."""
     data = torch.tensor(values, dtype=torch.float64)

@@ -16,9 +16,10 @@ from g2t.errors import InputError
 from g2t.evaluate import Sources, evaluate
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph, resolve_import
+from g2t.graph.splits import check_name
 from g2t.metrics import mean_std, paired
 from g2t.recipe import Recipe
-from g2t.runtime import Progress
+from g2t.runtime import Progress, choose_device
 from g2t.teacher.settings import teach_settings
 from g2t.teacher.train import teach
 
@@ -27,6 +28,7 @@ SCHEMA = "g2t.run/1"
 
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
     """Resolve every part of a recipe before any work; raises UsageError naming the first fault."""
+    check_name(recipe.split)
     teacher = teach_settings({"split": recipe.split, **recipe.teach})
     return {
         "source": recipe.source,
@@ -56,6 +58,7 @@ def run(
     Parts that are finished with the same settings and inputs are not made again.
     """
     check_recipe(recipe)
+    choose_device(device)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -113,13 +116,17 @@ def tabulate(
     }
 
 
-def _row(name: str, values: list[float], teacher: list[float]) -> dict[str, Any]:
-    mean, std = mean_std(values)
-    difference, error = paired(values, teacher)
-    return {
-        "name": name,
-        "mean": mean,
-        "std": std,
-        "values": values,
-        "minus_teacher": {"mean": difference, "standard_error": error},
-    }
+def _row(
+    name: str, values: Sequence[float | None], teacher: Sequence[float | None]
+) -> dict[str, Any]:
+    pairs = [
+        (mine, theirs)
+        for mine, theirs in zip(values, teacher, strict=True)
+        if mine is not None and theirs is not None
+    ]
+    row: dict[str, Any] = {"name": name, "mean": None, "std": None, "values": list(values)}
+    if len(pairs) < len(values):  # no score on some split, so no mean to compare
+        return {**row, "minus_teacher": None}
+    row["mean"], row["std"] = mean_std([mine for mine, _ in pairs])
+    difference, error = paired([mine for mine, _ in pairs], [theirs for _, theirs in pairs])
+    return {**row, "minus_teacher": {"mean": difference, "standard_error": error}}

@@ -11,9 +11,9 @@ Every command takes a recipe as its `--config` and reads its own part.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from g2t.config import Settings, validate
 from g2t.errors import UsageError, did_you_mean
@@ -30,6 +30,10 @@ STUDENTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+#: A student's name becomes part of a folder's name.
+StudentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
 class Recipe(Settings):
     """A recipe; the tables are checked by the stages that they belong to."""
 
@@ -38,8 +42,9 @@ class Recipe(Settings):
     import_: dict[str, Any] = Field(default_factory=dict, alias="import")
     teach: dict[str, Any] = Field(default_factory=dict)
     export: dict[str, Any] = Field(default_factory=dict)
-    students: dict[str, dict[str, Any]] = Field(
-        default_factory=lambda: {name: dict(student) for name, student in STUDENTS.items()}
+    students: dict[StudentName, dict[str, Any]] = Field(
+        min_length=1,
+        default_factory=lambda: {name: dict(student) for name, student in STUDENTS.items()},
     )
 
     def student(self, name: str) -> dict[str, Any]:
@@ -56,7 +61,14 @@ class Recipe(Settings):
 
 def read_recipe(content: Mapping[str, Any]) -> Recipe:
     """Check a recipe's own keys; raises UsageError naming the first wrong one."""
-    return validate(Recipe, content)
+    recipe = validate(Recipe, content)
+    for name, part in {"teach": recipe.teach, **recipe.students}.items():
+        if "seed" in part or (name == "teach" and "split" in part):
+            raise UsageError(
+                f"the recipe's table {name} sets a seed or split of its own",
+                "a recipe has one split, at its top, and the seeds of --seeds",
+            )
+    return recipe
 
 
 def part_of(content: Mapping[str, Any], stage: Stage, student: str = "landmark") -> dict[str, Any]:

@@ -100,16 +100,21 @@ class Stage:
         if isinstance(error, OSError) and error.filename is not None:
             raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
 
-    def standing(self) -> tuple[Literal["new", "done", "unfinished", "refused"], str]:
+    def standing(self) -> tuple[Literal["new", "done", "unfinished", "refused", "foreign"], str]:
         """Tell how OUT stands to what is asked, and why if it is in the way; changes nothing."""
         if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
             if not is_artifact(self.out):
-                return "refused", f"{self.out} exists and is no g2t {self.kind}"
-            difference = self._difference(read_json(self.out / RECORD))
+                return "foreign", f"{self.out} exists and is no g2t {self.kind}"
+            record = read_json(self.out / RECORD)
+            if record.get("kind") != self.kind:
+                return "foreign", f"{self.out} is a {record.get('kind')}, not a {self.kind}"
+            difference = self._difference(record)
             if not self.force and difference:
                 return "refused", f"{self.out} was made with other settings or inputs: {difference}"
             if not self.force:
                 return "done", ""
+        if self.path.exists() and any(self.path.iterdir()) and not is_artifact(self.path):
+            return "foreign", f"{self.path} is in the way and none of ours"
         if self._begun() and not self.force:
             difference = self._difference(read_json(self.path / RECORD))
             if difference:
@@ -128,6 +133,8 @@ class Stage:
     def _claim(self) -> None:
         """Take OUT if it is done, resume OUT.partial, or begin it anew; InputError if refused."""
         standing, reason = self.standing()
+        if standing == "foreign":
+            raise InputError(reason, "choose another --out")
         if standing == "refused":
             raise InputError(reason, "choose another --out, or replace it with --force")
         if standing == "done":

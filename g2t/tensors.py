@@ -1,5 +1,6 @@
 """Reading and writing safetensors files the way every artefact of ours does."""
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -16,13 +17,17 @@ from g2t.errors import InputError, IntegrityError
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
     """Write tensors and, as JSON in the header, some facts; the same content gives the same bytes.
 
+    Raises OSError where the file cannot be written.
+
     The facts stand under a single key because the order of several header keys is not fixed, and
     the file gets the mode that the umask allows instead of safetensors' 0600.
     """
     metadata = None if facts is None else {"g2t": json.dumps(facts, sort_keys=True)}
-    save_file(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata
-    )
+    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(whole, path, metadata)
+    except SafetensorError as error:  # such as a full disk; the rest of g2t expects OSError
+        raise OSError(errno.EIO, str(error), str(path)) from error
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)

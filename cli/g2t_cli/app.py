@@ -9,7 +9,7 @@ from g2t_cli.distill import distill
 from g2t_cli.evaluate import evaluate
 from g2t_cli.export_features import export_features
 from g2t_cli.import_graph import import_graph
-from g2t_cli.output import emit_json
+from g2t_cli.output import emit_json, say_error
 from g2t_cli.run import run
 from g2t_cli.teach import teach
 
@@ -46,6 +46,9 @@ def root(
     69 extra or device missing, 75 stopped by a signal after a checkpoint, 130 interrupted.
     """
     if not version:
+        if as_json and context.invoked_subcommand is None:
+            say_error("--json alone goes with --version", "or with a command: g2t COMMAND --json")
+            raise typer.Exit(2)
         return
     import g2t
     from g2t.stage import environment

@@ -94,9 +94,10 @@ def import_graph(
 
       g2t import synthetic:csbm --set nodes=100000 --set homophily=0.6 --out runs/csbm/graph
     """
-    from g2t.config import layered, parse_sets, read_config
+    from g2t.config import from_environment, layered, parse_sets, read_config
     from g2t.graph.importing import import_graph as run
     from g2t.graph.importing import resolve_import
+    from g2t.graph.sources import find_source
     from g2t.recipe import part_of
 
     named = {
@@ -119,7 +120,8 @@ def import_graph(
         if value is not None
     }
     content = part_of(read_config(config), "import") if config else {}
-    values = layered(content, parse_sets(sets or []), given)
+    known = set(find_source(source)[0].settings.model_fields)
+    values = layered(content, from_environment(known), parse_sets(sets or []), given)
     if print_config:
         emit_toml(resolve_import(source, values).model_dump(mode="json"))
         return

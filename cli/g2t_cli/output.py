@@ -64,16 +64,8 @@ def out_or_usage(out: Path | None) -> Path:
 
 
 def emit_json(content: Mapping[str, Any]) -> None:
-    """Print one JSON object to stdout; a score that does not exist is null."""
-    print(json.dumps(_finite(content)))
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if content != content else content
+    """Print one JSON object to stdout."""
+    print(json.dumps(content, allow_nan=False))
 
 
 def emit_toml(content: Mapping[str, Any]) -> None:

@@ -21,8 +21,8 @@ BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 def stage_plan(stage: Stage, content: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a stage; raises InputError where the real run would refuse its output."""
     standing, reason = stage.standing()
-    if standing == "refused":
-        raise InputError(reason, "choose another --out, or replace it with --force")
+    if standing in ("refused", "foreign"):
+        raise InputError(reason, "choose another --out")
     return {
         "schema": SCHEMA,
         "stage": stage.kind,

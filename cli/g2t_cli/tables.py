@@ -9,7 +9,7 @@ from rich.table import Table
 
 def percent(value: float | None) -> str:
     """Return a fraction in percent, or a dash where there is none."""
-    return "–" if value is None or value != value else f"{100 * value:.2f}"
+    return "–" if value is None else f"{100 * value:.2f}"
 
 
 def show_evaluation(result: Mapping[str, Any]) -> None:
@@ -44,10 +44,9 @@ def show_run(result: Mapping[str, Any]) -> None:
 
 
 def _add(table: Table, name: str, row: Mapping[str, Any], difference: bool) -> None:
-    minus = row["minus_teacher"]
-    paired = (
-        f"{100 * minus['mean']:+.2f} ± {percent(minus['standard_error'])}" if difference else ""
-    )
+    minus, paired = row["minus_teacher"], ""
+    if difference and minus is not None:
+        paired = f"{100 * minus['mean']:+.2f} ± {percent(minus['standard_error'])}"
     table.add_row(name, f"{percent(row['mean'])} ± {percent(row['std'])}", paired)
 
 

@@ -105,7 +105,7 @@ class Cache:
         for shard in self.manifest.shards_of(entry.name):
             path = self.artifact.path / shard.file
             tensors = load_tensors(path)
-            _check_shard(path, tensors, entry, shard.stop - shard.start)
+            _check_shard(path, tensors, entry, shard.stop - shard.start, self.manifest.hops)
             shards.append(tensors)
         return shards
 
@@ -156,28 +156,73 @@ def _check_shards(artifact: Artifact, manifest: Manifest) -> None:
 
 
 def _check_rows(cache: Cache) -> None:
-    """Check ids, labels and edges of the graph part against each other."""
-    ids, where = cache.ids, cache.artifact.path
-    if len(ids) != cache.rows or not bool((ids.diff() > 0).all()):
-        raise IntegrityError(f"{where}: node ids are not ascending: rows were permuted or repeated")
-    if bool((cache.labels[cache.parts.test] >= 0).any()):
-        raise IntegrityError(f"{where}: a test label is in the cache")
-    column_E = cache.edges.column_E
-    if len(cache.edges) != cache.rows or (len(column_E) and int(column_E.max()) >= cache.rows):
-        raise IntegrityError(f"{where}: an edge leads out of the cache's rows")
+    """Check the graph part: ids ascend, every set of rows and every label is in range."""
+    where, rows = cache.artifact.path, cache.rows
+    try:
+        faults = {
+            "node ids are not ascending: rows were permuted or repeated": not _ascends(cache.ids),
+            f"there are not {rows} ids, labels and edge rows": {
+                len(cache.ids),
+                len(cache.labels),
+                len(cache.edges),
+            }
+            != {rows},
+            "the edges are no sparse rows, or one leads out of the cache's rows": not _is_csr(
+                cache.edges, rows
+            ),
+            "a part of the split is no set of rows": not _are_parts(cache.parts, rows),
+            "a label is out of range, or a test label is in the cache": not _labels_fit(cache),
+        }
+    except (KeyError, IndexError, RuntimeError, TypeError) as error:
+        raise IntegrityError(f"{where}: {GRAPH} is damaged: {error}") from None
+    for fault, found in faults.items():
+        if found:
+            raise IntegrityError(f"{where}: {fault}")
 
 
-def _check_shard(path: Path, tensors: dict[str, Tensor], entry: TensorEntry, rows: int) -> None:
+def _ascends(ids: Tensor) -> bool:
+    return ids.dtype == torch.int64 and bool((ids.diff() > 0).all()) and int(ids.min()) >= 0
+
+
+def _is_csr(edges: Csr, rows: int) -> bool:
+    start, column = edges.start_N, edges.column_E
+    ascending = int(start[0]) == 0 and bool((start.diff() >= 0).all())
+    inside = len(column) == 0 or (int(column.min()) >= 0 and int(column.max()) < rows)
+    return ascending and int(start[-1]) == len(column) and inside
+
+
+def _are_parts(parts: Parts, rows: int) -> bool:
+    every = torch.cat([parts.train, parts.val, parts.test])
+    inside = bool(((every >= 0) & (every < rows)).all())
+    return every.dtype == torch.int64 and inside and len(torch.unique(every)) == len(every)
+
+
+def _labels_fit(cache: Cache) -> bool:
+    """Training and validation rows have a label of the classes, all other rows have none."""
+    seen = torch.zeros(cache.rows, dtype=torch.bool)
+    seen[torch.cat([cache.parts.train, cache.parts.val])] = True
+    labels, classes = cache.labels, len(cache.manifest.classes)
+    right = torch.where(seen, (labels >= 0) & (labels < classes), labels == -1)
+    return labels.dtype == torch.int64 and bool(right.all())
+
+
+def _check_shard(
+    path: Path, tensors: dict[str, Tensor], entry: TensorEntry, rows: int, hops: int
+) -> None:
     if entry.kind == "csr":
-        fits = len(tensors.get("features.start", ())) == rows + 1
+        start = tensors.get("features.start")
+        column = tensors.get("features.column")
+        fits = (
+            start is not None
+            and column is not None
+            and len(start) == rows + 1
+            and int(start[-1]) == len(column)
+            and (len(column) == 0 or 0 <= int(column.min()) <= int(column.max()) < entry.width)
+        )
     else:
         values = tensors.get(entry.name)
-        fits = (
-            values is not None
-            and values.shape[0] == rows
-            and values.shape[-1] == entry.width
-            and values.dtype == DTYPES[entry.dtype]
-        )
+        shape = (rows, hops, entry.width) if entry.name == TOKENS else (rows, entry.width)
+        fits = values is not None and values.shape == shape and values.dtype == DTYPES[entry.dtype]
     if not fits:
         raise IntegrityError(
             f"{path} does not hold {rows} rows of {entry.name} as the manifest says"

@@ -57,7 +57,7 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
     """
     student = look_up(STUDENTS, values.get("student", "landmark"), "student")
     preset = values.get("preset", "soft")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise UsageError(f"no preset is called {preset!r}", did_you_mean(str(preset), PRESETS))
     chosen = layered({"model": {}, "train": {}, "loss": PRESETS[preset]}, values)
     if not isinstance(chosen["loss"], dict):

@@ -5,6 +5,7 @@ after Yang et al. 2021): largest component, 20 nodes per class for training, 30 
 rest for testing. `random:60/20/20:SEED` draws percentages of the labelled nodes.
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from g2t.graph.structure import largest_component
 from g2t.tensors import load_facts, load_tensors, save_tensors
 
 KINDS = ("public", "official:I", "cpf:SEED", "random:A/B/C:SEED")
+NAMES = re.compile(r"public|official(:\d+)?|cpf(:\d+)?|random:\d+/\d+/\d+(:\d+)?")
 CPF_TRAIN, CPF_VAL = 20, 30
 
 
@@ -38,6 +40,12 @@ class Split:
         return content_digest([xxhash.xxh3_128_hexdigest(ids.numpy().tobytes()) for ids in sets])
 
 
+def check_name(name: str) -> None:
+    """Raise UsageError unless this is the name of a split, with or without its last number."""
+    if not NAMES.fullmatch(name):
+        raise UsageError(f"no split is called {name!r}", f"choose from: {', '.join(KINDS)}")
+
+
 def complete_name(name: str, seed: int, graph: Graph) -> str:
     """Give a split named without its last number the seed (`official`: seed modulo the masks)."""
     if name == "official":
@@ -51,28 +59,55 @@ def complete_name(name: str, seed: int, graph: Graph) -> str:
 def make_split(graph: Graph, name: str) -> Split:
     """Select or compute a split.
 
-    Raises UsageError for a name that is no split, InputError where the graph cannot give it.
+    Raises UsageError for a name that is no split, InputError where the graph cannot give it or
+    where nothing could be trained or validated with it.
     """
+    check_name(name)
     kind, _, rest = name.partition(":")
-    if kind in ("public", "official"):
-        if name not in graph.splits:
-            have = ", ".join(graph.splits) or "none"
-            raise InputError(
-                f"graph {graph.name} has no split {name!r}; it comes with: {have}",
-                "use cpf:SEED or random:60/20/20:SEED, which need none",
-            )
-        return Split(name, torch.arange(graph.nodes), graph.splits[name])
     if kind == "cpf":
-        return _cpf(graph, name, _number(rest, name))
-    if kind == "random":
+        split = _cpf(graph, name, _number(rest, name))
+    elif kind == "random":
         shares, _, seed = rest.partition(":")
-        return _random(graph, name, shares, _number(seed, name))
-    raise UsageError(f"no split is called {name!r}", f"choose from: {', '.join(KINDS)}")
+        split = _random(graph, name, shares, _number(seed, name))
+    else:
+        split = _stored(graph, name)
+    _check_parts(graph, split)
+    return split
+
+
+def _stored(graph: Graph, name: str) -> Split:
+    if name not in graph.splits:
+        have = ", ".join(graph.splits) or "none"
+        raise InputError(
+            f"graph {graph.name} has no split {name!r}; it comes with: {have}",
+            "use cpf:SEED or random:60/20/20:SEED, which need none",
+        )
+    return Split(name, torch.arange(graph.nodes), graph.splits[name])
+
+
+def _check_parts(graph: Graph, split: Split) -> None:
+    """Raise InputError where a part cannot serve: empty, unlabelled, or without a defined score."""
+    for part in ("train", "val"):
+        labels = graph.labels[getattr(split.parts, part)]
+        if len(labels) == 0:
+            raise InputError(f"split {split.name} of graph {graph.name} has no {part} nodes")
+        if int(labels.min()) < 0:
+            raise InputError(
+                f"split {split.name} of graph {graph.name}: a {part} node has no label"
+            )
+    if graph.metric == "roc_auc" and int(labels.min()) == int(labels.max()):
+        raise InputError(
+            f"split {split.name} of graph {graph.name}: ROC-AUC needs both classes among the "
+            "validation nodes",
+            "use another split, or import with --metric accuracy",
+        )
 
 
 def _number(text: str, name: str) -> int:
-    if not text.isdigit():
-        raise UsageError(f"split {name!r} needs a whole number at its end", f"e.g. {KINDS[2]}")
+    if not text.isdigit() or int(text) >= 2**32:
+        raise UsageError(
+            f"split {name!r} needs a whole number below 2^32 at its end", f"e.g. {KINDS[2]}"
+        )
     return int(text)
 
 
@@ -101,10 +136,7 @@ def _cpf(graph: Graph, name: str, seed: int) -> Split:
 
 
 def _random(graph: Graph, name: str, shares: str, seed: int) -> Split:
-    numbers = shares.split("/")
-    if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
-        raise UsageError(f"split {name!r} is not random:A/B/C:SEED", "e.g. random:60/20/20:0")
-    percent = [int(number) for number in numbers]
+    percent = [int(number) for number in shares.split("/")]
     if sum(percent) > 100 or 0 in percent:
         raise UsageError(
             f"split {name!r}: the three percentages must be positive, 100 in sum at most"

@@ -76,11 +76,11 @@ class GNN(nn.Module):
         first = width if settings.pre else features
         inputs = [first] + [width] * (depth - 1)
         outputs = [width] * (depth - 1) + [width if settings.post else classes]
-        self.convolutions = nn.ModuleList(
-            self.convolution(d_in, d_out, settings)
-            for d_in, d_out in zip(inputs, outputs, strict=True)
-        )
         self.hidden = depth if settings.post else depth - 1
+        self.convolutions = nn.ModuleList(
+            self.convolution(d_in, d_out, settings, final=index >= self.hidden)
+            for index, (d_in, d_out) in enumerate(zip(inputs, outputs, strict=True))
+        )
         self.norms = nn.ModuleList(_norm(settings.norm, width) for _ in range(self.hidden))
         self.shortcuts = nn.ModuleList(
             InputLinear(d_in, d_out, bias=False)
@@ -89,8 +89,8 @@ class GNN(nn.Module):
         )
         self.post = nn.Linear(width, classes) if settings.post else None
 
-    def convolution(self, d_in: int, d_out: int, settings: FrameSettings) -> nn.Module:
-        """Build one convolution, a module that maps (features, Structure) to [N, d_out]."""
+    def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
+        """Build a convolution that maps (features, Structure) to [N, d_out]; `final`: to logits."""
         raise NotImplementedError
 
     def forward(self, features: Features, structure: Structure) -> Trace:

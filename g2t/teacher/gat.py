@@ -47,8 +47,8 @@ class GAT(GNN):
 
     Settings: ClassVar[type[FrameSettings]] = GATSettings
 
-    def convolution(self, d_in: int, d_out: int, settings: FrameSettings) -> nn.Module:
+    def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
         """Build one GAT convolution."""
         assert isinstance(settings, GATSettings)
-        heads = settings.heads if d_out == settings.hidden else 1
+        heads = 1 if final else settings.heads
         return Convolution(d_in, d_out, heads, settings.attention_dropout)

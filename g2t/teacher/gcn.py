@@ -27,6 +27,6 @@ class Convolution(nn.Module):
 class GCN(GNN):
     """Graph convolutional network."""
 
-    def convolution(self, d_in: int, d_out: int, settings: FrameSettings) -> nn.Module:
+    def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
         """Build one GCN convolution."""
         return Convolution(d_in, d_out)

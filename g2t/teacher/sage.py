@@ -32,6 +32,6 @@ class Convolution(nn.Module):
 class SAGE(GNN):
     """GraphSAGE."""
 
-    def convolution(self, d_in: int, d_out: int, settings: FrameSettings) -> nn.Module:
+    def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
         """Build one SAGE convolution."""
         return Convolution(d_in, d_out)

@@ -173,7 +173,7 @@ def test_an_output_that_cannot_be_written(home: Path, tmp_path: Path, command: s
     ("arguments", "said"),
     [
         (("teach", "graph", "--split", "foo"), "no split is called 'foo'"),
-        (("teach", "graph", "--split", "cpf:x"), "needs a whole number"),
+        (("teach", "graph", "--split", "cpf:x"), "cpf:x"),
         (("teach", "graph", "--teacher", "foo"), "no teacher is called 'foo'"),
         (("teach", "graph", "--set", "train.epohs=3"), "unknown setting train.epohs"),
         (("teach", "graph", "--set", "train.epochs"), "is not KEY=VALUE"),

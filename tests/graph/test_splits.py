@@ -86,9 +86,10 @@ def test_random_draws_the_percentages_of_the_labelled(graph: Graph) -> None:
     [
         ("public", "no split 'public'; it comes with: official:0", InputError),
         ("official:7", "no split 'official:7'", InputError),
-        ("cpf:x", "needs a whole number", UsageError),
+        ("cpf:x", "no split is called 'cpf:x'", UsageError),
+        ("cpf:99999999999", "below 2^32", UsageError),
         ("half", "no split is called 'half'", UsageError),
-        ("random:60/20:1", "is not random:A/B/C:SEED", UsageError),
+        ("random:60/20:1", "no split is called", UsageError),
         ("random:60/30/20:1", "100 in sum", UsageError),
     ],
 )

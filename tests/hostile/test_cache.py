@@ -218,8 +218,8 @@ SPOILT: dict[str, tuple[Edit, str]] = {
 
 FORGED: dict[str, tuple[Edit, str]] = {
     "ids permuted": (resign(permute_ids), "node ids are not ascending: rows were permuted"),
-    "test labels": (resign(reveal), "a test label is in the cache"),
-    "edge out of the rows": (resign(lead_out), "an edge leads out of the cache's rows"),
+    "test labels": (resign(reveal), "or a test label is in the cache"),
+    "edge out of the rows": (resign(lead_out), "one leads out of the cache's rows"),
     "shards swapped": (resign(swap), f"{LOGITS[0]} does not hold 40 rows of teacher-logits"),
     "row missing": (resign(shorten), f"{LOGITS[1]} does not hold 20 rows of teacher-logits"),
     "column too many": (resign(widen), f"{LOGITS[1]} does not hold 20 rows of teacher-logits"),
@@ -281,6 +281,32 @@ def test_a_forged_cache_is_not_read(cache: Path, what: str) -> None:
     edit(cache)
     with pytest.raises(IntegrityError, match=said) as caught:
         read_all(cache)
+    one_sentence(caught.value, cache)
+
+
+GRAPH_FORGED: dict[str, Callable[[dict[str, Tensor]], object]] = {
+    "no ids": lambda t: t.pop("ids"),
+    "no labels": lambda t: t.pop("labels"),
+    "no edge columns": lambda t: t.pop("edges.column"),
+    "a test row too high": lambda t: t["test"].__setitem__(0, 60),
+    "a train row too high": lambda t: t["train"].__setitem__(0, 1000),
+    "train is val": lambda t: t.__setitem__("train", t["val"].clone()),
+    "labels short": lambda t: t.__setitem__("labels", t["labels"][:-1].clone()),
+    "labels not whole": lambda t: t.__setitem__("labels", t["labels"].float()),
+    "a train label missing": lambda t: t["labels"].__setitem__(t["train"][0], -1),
+    "a val label missing": lambda t: t["labels"].__setitem__(t["val"][0], -1),
+    "a label too high": lambda t: t["labels"].__setitem__(t["train"][0], 3),
+    "a negative id": lambda t: t["ids"].__setitem__(0, -5),
+    "a negative column": lambda t: t["edges.column"].__setitem__(0, -1),
+    "starts that fall": lambda t: t["edges.start"].__setitem__(1, 10_000),
+}
+
+
+@pytest.mark.parametrize("what", GRAPH_FORGED)
+def test_a_forged_graph_part_is_not_read(cache: Path, what: str) -> None:
+    resign(lambda folder: rewrite(folder / "graph.safetensors", GRAPH_FORGED[what]))(cache)
+    with pytest.raises(IntegrityError) as caught:
+        open_cache(cache)
     one_sentence(caught.value, cache)
 
 

@@ -1,11 +1,12 @@
 """Training a teacher: the same bits again, the best epoch, no test label, and any interruption."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,16 @@ def wait_for_lines(process: subprocess.Popen[bytes], path: Path, count: int) -> 
     pytest.fail(f"no {count} epochs: {process.communicate()[1].decode()}")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads wait for each other at every step, which on a busy machine takes most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_training_ends_as_an_unbroken_one(
     graph: Path, tmp_path: Path, number: signal.Signals
@@ -219,7 +230,9 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(
     sets += ["train.checkpoint_seconds=0"]
     command = [sys.executable, "-m", "g2t_cli", "teach", str(graph), "--out", str(out)]
     command += ["--split", SPLIT, "--device", "cpu", *(f"--set={text}" for text in sets)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, **pipes, env=alone) as process:
         wait_for_lines(process, tmp_path / "t.partial" / "metrics.jsonl", 3)
         process.send_signal(number)
         said, complained = process.communicate(timeout=60)

@@ -112,11 +112,11 @@ def test_a_kill_during_the_writing_leaves_the_former(
     before = loop.state()
     loop.step()
 
-    def half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        Path(path).write_bytes(b"half a file")
+    def half(path: Path, tensors: dict[str, Tensor], facts: object) -> None:
+        path.write_bytes(b"half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(g2t.checkpoint, "save_file", half)
+    monkeypatch.setattr(g2t.checkpoint, "save_tensors", half)
     with pytest.raises(KeyboardInterrupt):
         loop.checkpoint.save({"epoch": 1}, {})
     again = Loop(tmp_path)

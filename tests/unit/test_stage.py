@@ -40,6 +40,29 @@ def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
+@pytest.mark.parametrize("record", [None, "{}", '{"mine": 1}', '{"schema": "g2t.run/1"}'])
+@pytest.mark.parametrize("name", ["mine", "mine.partial"])
+def test_another_record_does_not_make_it_ours(
+    tmp_path: Path, name: str, record: str | None
+) -> None:
+    theirs = tmp_path / name
+    theirs.mkdir()
+    (theirs / "thesis").write_text("years of work")
+    if record is not None:
+        (theirs / "run.json").write_text(record)
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"ours|no g2t thing"), stage(tmp_path / "mine", force):
+            pass
+    assert (theirs / "thesis").read_text() == "years of work"
+
+
+def test_an_artefact_of_another_kind_is_never_replaced(tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    other = Stage(tmp_path / "a", "other", {}, {}, 0, force=True)
+    with pytest.raises(InputError, match="is a thing, not a other"), other:
+        pass
+
+
 def test_work_is_invisible_until_it_is_committed(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "thing"
     with stage(out) as work:
