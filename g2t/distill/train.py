@@ -23,13 +23,16 @@ from g2t.metrics import score
 from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
 from g2t.stage import Stage
-from g2t.student.base import answer
+from g2t.student.base import Inputs, answer
 
 #: Weight of the epochs before in the running mean of validation scores.
 RANK_DECAY = 0.8
 
 #: Steps per epoch at least: a small graph in one batch would get too few.
-EPOCH_STEPS = 4
+LEAST_STEPS = 4
+
+#: Steps per epoch at most where every step carries hop tokens over the whole graph.
+MOST_SWEEPS = 8
 
 
 def distill(
@@ -99,7 +102,7 @@ def _train(
     if (saved := checkpoint.load()) is not None:
         state, best_weights = saved
         progress.note(f"going on after epoch {state['epoch']}")
-    size = min(options.batch, -(-cache.rows // EPOCH_STEPS))
+    size = _batch_size(cache.rows, options.batch, lesson.inputs)
     steps = options.epochs * -(-cache.rows // size)
     with stop_on_signal() as stop:
         for epoch in range(state["epoch"] + 1, options.epochs):
@@ -140,6 +143,12 @@ def _train(
     write_network(stage.path, lesson.facts, student.cpu())
     best = state["best"]
     return {"epoch": best["epoch"], "val": best["val"], "val_loss": best["val_loss"]}
+
+
+def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:
+    """Return the rows per step: as asked, within what the steps of an epoch are bounded by."""
+    size = min(asked, -(-rows // LEAST_STEPS))
+    return size if inputs.operator is None else max(size, -(-rows // MOST_SWEEPS))
 
 
 @torch.no_grad()
