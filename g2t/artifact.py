@@ -21,6 +21,13 @@ FAMILY = "g2t.artifact/"
 SCHEMA = FAMILY + "1"
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
+#: What to type where an artefact is missing.
+MAKERS = {
+    "graph": "make it with g2t import",
+    "teacher": "make it with g2t teach",
+    "cache": "make it with g2t export-features",
+    "student": "make it with g2t distill",
+}
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,20 @@ def open_artifact(path: Path, kind: str) -> Artifact:
     """
     if not path.is_dir():
         unfinished = partial_path(path).is_dir()
-        hint = "it was begun but not finished: run its command again" if unfinished else ""
+        hint = (
+            "it was begun but not finished: run its command again"
+            if unfinished
+            else MAKERS.get(kind, "")
+        )
         raise InputError(f"there is no {kind} at {path}", hint)
     if not (path / RECORD).is_file():
         raise InputError(f"{path} is no g2t {kind}: it has no {RECORD}")
     record = read_json(path / RECORD)
     schema = str(record.get("schema", ""))
+    if not schema.startswith(FAMILY):
+        raise InputError(
+            f"{path} is no g2t {kind}, though it has a {RECORD} ({schema or 'unnamed'})"
+        )
     if schema != SCHEMA:
         raise IntegrityError(
             f"{path} has schema {schema!r}, this g2t reads {SCHEMA!r}", "upgrade g2t to read it"

@@ -104,7 +104,10 @@ def read_config(where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(where).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read the settings file {where}: {error.strerror}") from error
+        hint = f"did you mean recipe:{where}?" if where in recipe_names() else ""
+        raise InputError(
+            f"cannot read the settings file {where}: {error.strerror}", hint
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where} is not valid TOML: {error}") from error
 
@@ -143,7 +146,7 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
             return ""
         fields = inner.model_fields
     prefix = "".join(f"{parent}." for parent in parents)
-    near = did_you_mean(key, fields)
+    near = did_you_mean(key, [field.alias or name for name, field in fields.items()])
     return near.replace("did you mean ", f"did you mean {prefix}")
 
 
@@ -158,6 +161,7 @@ def look_up(table: Mapping[str, str], name: Any, what: str) -> Any:
     if name in table:
         module, _, attribute = table[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
-    for entry in entry_points(group=f"g2t.{what}s", name=name):
+    group = f"g2t.{what}es" if what.endswith("s") else f"g2t.{what}s"
+    for entry in entry_points(group=group, name=name):
         return entry.load()
     raise UsageError(f"no {what} is called {name!r}", did_you_mean(name, table))

@@ -43,7 +43,9 @@ from g2t.tensors import save_tensors
 class ExportSettings(Settings):
     """Settings of `g2t export-features`."""
 
-    dtype: DtypeName = Field("fp16", description="type of layers, logits, tokens and features")
+    dtype: DtypeName = Field(
+        "fp16", description="type of layers, logits, and tokens of sparse features"
+    )
     hops: int = Field(0, ge=0, description="write hop tokens Âx … Â^hops x")
     shard_rows: int = Field(SHARD_ROWS, ge=1)
 
@@ -63,11 +65,13 @@ def export(
     other, and InputError where a value does not fit the type.
     """
     plan = plan_export(teacher_path, graph_path, settings)
+    show = progress or Silent()
     with Stage(out, "cache", settings.model_dump(mode="json"), plan.inputs, 0, force) as stage:
         if stage.finished:
+            show.note(f"{out} is done already")
             return stage.finished
-        writer = CacheWriter(stage.path, settings.dtype, settings.shard_rows)
-        _write_tensors(writer, plan, progress or Silent())
+        writer = CacheWriter(stage.path, settings.shard_rows)
+        _write_tensors(writer, plan, show)
         manifest = _write_graph(writer, plan)
         write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
         return stage.commit(_summary(manifest))
@@ -115,7 +119,10 @@ def _write_tensors(writer: CacheWriter, plan: ExportPlan, progress: Progress) ->
         operator = propagation(induced(graph.edges, nodes))
         tensors[TOKENS] = project_dense(features, operator, hops)
     for done, (name, rows) in enumerate(tensors.items(), 1):
-        entry = writer.write(name, rows)
+        # Students normalise what they read of a node and meet it again, uncached, when they serve:
+        # only what the teacher says may lose bits.
+        exact = name == FEATURES or (name == TOKENS and isinstance(features, Tensor))
+        entry = writer.write(name, rows, "fp32" if exact else plan.settings.dtype)
         error = {"relative_error": entry.relative_error}
         progress.update("export", done, len(tensors), error)
         progress.note(f"{name}: {entry.dtype}, largest relative error {entry.relative_error:.1e}")

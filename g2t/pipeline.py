@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from g2t.artifact import write_json
+from g2t.artifact import RECORD, read_json, write_json
 from g2t.config import layered, validate
 from g2t.distill.settings import distill_settings
 from g2t.distill.train import distill
@@ -59,6 +59,7 @@ def run(
     """
     check_recipe(recipe)
     choose_device(device)
+    _check_out(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,8 +83,17 @@ def run(
             result = evaluate(sources, folder / f"evaluation-{name}", force=force)
             evaluations[name].append(result)
     table = tabulate(evaluations, list(seeds), recipe.split)
-    write_json(out / "run.json", table)
+    write_json(out / RECORD, table)
     return table
+
+
+def _check_out(out: Path) -> None:
+    """Raise InputError unless OUT is free or the folder of another walk."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is no folder", "choose another --out")
+    record = out / RECORD
+    if record.exists() and read_json(record).get("schema") != SCHEMA:
+        raise InputError(f"{out} holds something else: its {RECORD} is none of g2t run")
 
 
 def tabulate(

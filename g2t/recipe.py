@@ -42,10 +42,7 @@ class Recipe(Settings):
     import_: dict[str, Any] = Field(default_factory=dict, alias="import")
     teach: dict[str, Any] = Field(default_factory=dict)
     export: dict[str, Any] = Field(default_factory=dict)
-    students: dict[StudentName, dict[str, Any]] = Field(
-        min_length=1,
-        default_factory=lambda: {name: dict(student) for name, student in STUDENTS.items()},
-    )
+    students: dict[StudentName, dict[str, Any]] = Field(min_length=1)
 
     def student(self, name: str) -> dict[str, Any]:
         """Return the settings of one student; its kind defaults to its name.
@@ -59,9 +56,14 @@ class Recipe(Settings):
         return {"student": name, **self.students[name]}
 
 
+def with_students(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's content; where it names no students, with those of the usual comparison."""
+    return {"students": STUDENTS, **content}
+
+
 def read_recipe(content: Mapping[str, Any]) -> Recipe:
     """Check a recipe's own keys; raises UsageError naming the first wrong one."""
-    recipe = validate(Recipe, content)
+    recipe = validate(Recipe, with_students(content))
     for name, part in {"teach": recipe.teach, **recipe.students}.items():
         if "seed" in part or (name == "teach" and "split" in part):
             raise UsageError(
@@ -71,9 +73,14 @@ def read_recipe(content: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def is_recipe(content: Mapping[str, Any]) -> bool:
+    """Tell whether a file's content is a recipe and not the settings of one stage."""
+    return not content.keys().isdisjoint({"source", "import", "teach", "export", "students"})
+
+
 def part_of(content: Mapping[str, Any], stage: Stage, student: str = "landmark") -> dict[str, Any]:
     """Return one stage's settings from a recipe, or from a file of that stage's own settings."""
-    if content.keys().isdisjoint({"source", "import", "teach", "export", "students"}):
+    if not is_recipe(content):
         return dict(content)
     recipe = read_recipe(content)
     if stage == "teach":

@@ -58,9 +58,9 @@ class Stage:
         seed: int,
         force: bool = False,
     ) -> None:
-        self.out = out
+        self.out = out.resolve()  # a link is followed, so that what it names is replaced
         self.kind = kind
-        self.path = partial_path(out)
+        self.path = partial_path(self.out)
         self.force = force
         self.finished: Artifact | None = None
         self._plan = {"kind": kind, "config": dict(config), "inputs": dict(inputs), "seed": seed}
@@ -68,6 +68,9 @@ class Stage:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        if self.standing()[0] == "done":  # needs no lock, so it works in a folder of others
+            self.finished = open_artifact(self.out, self.kind)
+            return self
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             path = self.out.with_name(self.out.name + ".lock")
@@ -102,7 +105,7 @@ class Stage:
 
     def standing(self) -> tuple[Literal["new", "done", "unfinished", "refused", "foreign"], str]:
         """Tell how OUT stands to what is asked, and why if it is in the way; changes nothing."""
-        if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
+        if self.out.exists() and not _is_free(self.out):
             if not is_artifact(self.out):
                 return "foreign", f"{self.out} exists and is no g2t {self.kind}"
             record = read_json(self.out / RECORD)
@@ -113,7 +116,7 @@ class Stage:
                 return "refused", f"{self.out} was made with other settings or inputs: {difference}"
             if not self.force:
                 return "done", ""
-        if self.path.exists() and any(self.path.iterdir()) and not is_artifact(self.path):
+        if self.path.exists() and not _is_free(self.path) and not is_artifact(self.path):
             return "foreign", f"{self.path} is in the way and none of ours"
         if self._begun() and not self.force:
             difference = self._difference(read_json(self.path / RECORD))
@@ -164,6 +167,12 @@ class Stage:
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
+    def rewind(self, lines: int) -> None:
+        """Keep the first lines of `metrics.jsonl`: those that a checkpoint has seen."""
+        path = self.path / METRICS
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
+        path.write_text("".join(kept), encoding="utf-8")
+
     def commit(self, summary: Mapping[str, Any]) -> Artifact:
         """Hash and sync all files, write `run.json`, and rename OUT.partial to OUT."""
         for rest in (*self.path.rglob("*.tmp"), *self.path.rglob(".tmp*")):
@@ -203,6 +212,11 @@ class Stage:
         self.path.rename(self.out)
         sync(self.out.parent)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_free(path: Path) -> bool:
+    """Tell whether a path that exists is an empty folder."""
+    return path.is_dir() and not any(path.iterdir())
 
 
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:

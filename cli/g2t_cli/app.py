@@ -40,7 +40,7 @@ def root(
     """Distil what a GNN knows about a graph into a Transformer.
 
     Graph → teacher → cache → student → evaluation: each arrow is a command, each noun a directory.
-    `g2t run recipe:demo --out runs/demo` walks them all on a shipped graph.
+    `g2t run recipe:demo --out runs/demo` walks them all on a generated graph.
 
     Exit codes: 0 done, 1 unexpected, 2 usage, 3 input, 4 integrity, 5 training failed,
     69 extra or device missing, 75 stopped by a signal after a checkpoint, 130 interrupted.

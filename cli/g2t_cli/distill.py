@@ -54,14 +54,14 @@ def distill(
 
       g2t distill runs/cora/cache --preset paper --set loss.align.weight=0 --out runs/cora/paper
     """
-    from g2t.distill.settings import distill_settings
+    from g2t.distill.settings import as_values, distill_settings
     from g2t.distill.train import distill as run
     from g2t.distill.train import plan_student
 
     named = {"student": student, "preset": preset, "seed": seed}
     values = gather("distill", config, sets, named)
     if print_config:
-        emit_toml(distill_settings(values).model_dump(mode="json"))
+        emit_toml(as_values(distill_settings(values)))
         return
     target = out_or_usage(out)
     if dry_run:

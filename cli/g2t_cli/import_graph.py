@@ -120,7 +120,7 @@ def import_graph(
         if value is not None
     }
     content = part_of(read_config(config), "import") if config else {}
-    known = set(find_source(source)[0].settings.model_fields)
+    known = {"directed", "metric", "seed"} & set(find_source(source)[0].settings.model_fields)
     values = layered(content, from_environment(known), parse_sets(sets or []), given)
     if print_config:
         emit_toml(resolve_import(source, values).model_dump(mode="json"))

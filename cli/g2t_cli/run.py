@@ -24,7 +24,15 @@ def run(
             rich_help_panel=o.MODEL,
         ),
     ] = "0:1",
-    sets: o.Sets = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting of the recipe, e.g. teach.train.epochs=50; repeatable.",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
     graph: Annotated[
         Path | None,
         typer.Option(
@@ -58,9 +66,12 @@ def run(
     from g2t.config import from_environment, layered, parse_sets, read_config
     from g2t.pipeline import check_recipe
     from g2t.pipeline import run as walk
-    from g2t.recipe import read_recipe
+    from g2t.recipe import read_recipe, with_students
 
-    content = layered(read_config(recipe), from_environment({"split"}), parse_sets(sets or []))
+    tables = {"source", "split", "import", "teach", "export", "students"}
+    content = layered(
+        with_students(read_config(recipe)), from_environment(tables), parse_sets(sets or [])
+    )
     if graph is not None:
         content |= {"source": f"folder:{graph}", "import": {}}
     parsed = read_recipe(content)

@@ -19,14 +19,16 @@ def gather(
 ) -> dict[str, Any]:
     """Merge file or recipe, environment, `--set` and named options, in rising precedence."""
     from g2t.config import from_environment, layered, parse_sets, read_config
-    from g2t.recipe import part_of
+    from g2t.recipe import is_recipe, part_of
 
-    named = {key: value for key, value in options.items() if value is not None}
     content = read_config(config) if config else {}
-    student = str(named.get("student", "landmark"))
-    return layered(
-        part_of(content, stage, student),
+    given = layered(
         from_environment(KEYS[stage]),
         parse_sets(sets or []),
-        named,
+        {key: value for key, value in options.items() if value is not None},
     )
+    if not is_recipe(content):
+        return layered(content, given)
+    part = part_of(content, stage, given.get("student", "landmark"))
+    # A recipe's student has a kind of its own, so the name has done its work.
+    return layered(part, {key: value for key, value in given.items() if key != "student"})

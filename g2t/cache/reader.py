@@ -185,10 +185,9 @@ def _ascends(ids: Tensor) -> bool:
 
 
 def _is_csr(edges: Csr, rows: int) -> bool:
-    start, column = edges.start_N, edges.column_E
-    ascending = int(start[0]) == 0 and bool((start.diff() >= 0).all())
-    inside = len(column) == 0 or (int(column.min()) >= 0 and int(column.max()) < rows)
-    return ascending and int(start[-1]) == len(column) and inside
+    column_E = edges.column_E
+    inside = len(column_E) == 0 or 0 <= int(column_E.min()) <= int(column_E.max()) < rows
+    return edges.has_valid_starts() and inside
 
 
 def _are_parts(parts: Parts, rows: int) -> bool:

@@ -33,33 +33,34 @@ def cast(values: Tensor, dtype: DtypeName, name: str) -> tuple[Tensor, float]:
 class CacheWriter:
     """Writes tensors into the partial directory of a cache and collects their entries."""
 
-    def __init__(self, folder: Path, dtype: DtypeName, shard_rows: int) -> None:
+    def __init__(self, folder: Path, shard_rows: int) -> None:
         self.folder = folder
-        self.dtype = dtype
         self.shard_rows = shard_rows
         self.tensors: list[TensorEntry] = []
         self.shards: list[ShardEntry] = []
 
-    def write(self, name: str, rows: Features) -> TensorEntry:
+    def write(self, name: str, rows: Features, dtype: DtypeName) -> TensorEntry:
         """Write one tensor in shards; a shard that a run before this one finished is kept."""
         error = 0.0
         for index, start in enumerate(range(0, len(rows), self.shard_rows)):
             stop = min(start + self.shard_rows, len(rows))
             block = take_rows(rows, torch.arange(start, stop))
-            error = max(error, self._write_shard(name, index, start, stop, block))
+            error = max(error, self._write_shard(name, dtype, index, start, block))
         kind = "csr" if isinstance(rows, Csr) else "dense"
         entry = TensorEntry(
-            name=name, kind=kind, width=rows.shape[-1], dtype=self.dtype, relative_error=error
+            name=name, kind=kind, width=rows.shape[-1], dtype=dtype, relative_error=error
         )
         self.tensors.append(entry)
         return entry
 
-    def _write_shard(self, name: str, index: int, start: int, stop: int, block: Features) -> float:
-        path = self.folder / shard_name(name, index)
+    def _write_shard(
+        self, name: str, dtype: DtypeName, index: int, start: int, block: Features
+    ) -> float:
+        path, stop = self.folder / shard_name(name, index), start + len(block)
         facts = {"tensor": name, "start": start, "stop": stop}
         error = _finished(path, facts)
         if error is None:
-            tensors, error = self._cast(name, block)
+            tensors, error = _cast_rows(name, dtype, block)
             temporary = path.with_name(path.name + ".tmp")
             save_tensors(temporary, tensors, {**facts, "relative_error": error})
             sync(temporary)
@@ -67,14 +68,15 @@ class CacheWriter:
         self.shards.append(shard_entry(path, name, start, stop))
         return error
 
-    def _cast(self, name: str, block: Features) -> tuple[dict[str, Tensor], float]:
-        if isinstance(block, Tensor):
-            values, error = cast(block.float(), self.dtype, name)
-            return {name: values}, error
-        if block.value_E is None:
-            return feature_tensors(block), 0.0
-        values, error = cast(block.value_E, self.dtype, name)
-        return feature_tensors(Csr(block.start_N, block.column_E, values, block.width)), error
+
+def _cast_rows(name: str, dtype: DtypeName, block: Features) -> tuple[dict[str, Tensor], float]:
+    if isinstance(block, Tensor):
+        values, error = cast(block.float(), dtype, name)
+        return {name: values}, error
+    if block.value_E is None:
+        return feature_tensors(block), 0.0
+    values, error = cast(block.value_E, dtype, name)
+    return feature_tensors(Csr(block.start_N, block.column_E, values, block.width)), error
 
 
 def shard_entry(path: Path, tensor: str, start: int, stop: int) -> ShardEntry:

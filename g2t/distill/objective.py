@@ -57,7 +57,7 @@ class Objective(nn.Module):
             seen = (output, batch) if whole else (output.head(own), batch.head(own))
             values[name] = term(*seen)
         if parameters is not None:
-            self._measure(values, parameters)
+            self._measure(values, done, parameters)
         factors = self._factors(done)
         total = torch.stack([factors[name] * value for name, value in values.items()]).sum()
         logged = {f"loss.{name}": value.item() for name, value in values.items()}
@@ -72,22 +72,24 @@ class Objective(nn.Module):
             factors[name] = factor * fade
         return factors
 
-    def _measure(self, values: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> None:
-        fixed = [
-            v * self.settings[n].weight for n, v in values.items() if self.settings[n].share is None
-        ]
-        shared = [(v, self.settings[n].share) for n, v in values.items() if self.settings[n].share]
-        if not fixed or not shared:
+    def _measure(
+        self, values: Mapping[str, Tensor], done: float, parameters: list[nn.Parameter]
+    ) -> None:
+        """Set the balance of the terms with a share; keep it where nothing else pulls."""
+        shares = {name: s.share for name, s in self.settings.items() if s.share is not None}
+        if not shares:
             return
+        factors = self._factors(done)
+        fixed = [factors[name] * value for name, value in values.items() if name not in shares]
         reference = _gradient_norm(torch.stack(fixed).sum(), parameters)
-        norms = [_gradient_norm(value, parameters) for value, _ in shared]
-        self.balance = torch.tensor(
-            [
-                share * reference / norm if norm > 1e-12 else 0.0
-                for norm, (_, share) in zip(norms, shared, strict=True)
-                if share is not None
-            ]
-        )
+        if reference == 0:
+            return
+        norms = {name: _gradient_norm(values[name], parameters) for name in shares}
+        balance = [
+            share * reference / norms[name] if norms[name] > 1e-12 else 0.0
+            for name, share in shares.items()
+        ]
+        self.balance = torch.tensor(balance)
 
 
 def _gradient_norm(value: Tensor, parameters: list[nn.Parameter]) -> float:

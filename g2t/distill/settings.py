@@ -70,4 +70,25 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
     settings: DistillSettings[Any, Any, Any] = validate(model, chosen)
     if not settings.losses():
         raise UsageError("every loss has weight 0", "set loss.soft.weight, or choose a preset")
+    if all(loss.share is not None for loss in settings.losses().values()):
+        raise UsageError(
+            "every loss has a share, and none is left for it to be a share of",
+            "give one loss a weight and no share, e.g. --set loss.soft.weight=1",
+        )
     return settings
+
+
+def as_values(settings: DistillSettings[Any, Any, Any]) -> dict[str, Any]:
+    """Return settings as values that give them again, losses as what differs from the preset.
+
+    So a printed file still follows `--preset`.
+    """
+    values = settings.model_dump(mode="json")
+    preset = distill_settings({"student": settings.student, "preset": settings.preset})
+    usual = preset.loss.model_dump(mode="json")
+    losses = {
+        name: {key: value for key, value in loss.items() if value != usual.get(name, {}).get(key)}
+        for name, loss in values["loss"].items()
+        if loss != usual.get(name)
+    }
+    return {**values, "loss": losses}

@@ -51,10 +51,12 @@ def distill(
     """
     plan = plan_student(cache_path, values)
     where = choose_device(device)
+    show = progress or Silent()
     with Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:
+            show.note(f"{out} is done already")
             return stage.finished
-        return stage.commit(_train(plan, where, stage, progress or Silent()))
+        return stage.commit(_train(plan, where, stage, show))
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def _train(
     best_weights: dict[str, Tensor] = {}
     if (saved := checkpoint.load()) is not None:
         state, best_weights = saved
+        stage.rewind(state["epoch"] + 1)
         progress.note(f"going on after epoch {state['epoch']}")
     size = _batch_size(cache.rows, options.batch, lesson.inputs)
     steps = options.epochs * -(-cache.rows // size)
@@ -124,6 +127,7 @@ def _train(
                     means[name] = means.get(name, 0.0) + value * len(own_B) / cache.rows
                 state["step"] += 1
             val, val_loss = _validate(lesson, cache)
+            check_finite(torch.tensor(val_loss), epoch)
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})
             progress.update("distill", epoch + 1, options.epochs, {**means, "val": val})
             # Validation sets are small, their scores coarse: the running mean decides, so that a
@@ -142,7 +146,8 @@ def _train(
     student.load_state_dict(best_weights)
     write_network(stage.path, lesson.facts, student.cpu())
     best = state["best"]
-    return {"epoch": best["epoch"], "val": best["val"], "val_loss": best["val_loss"]}
+    found = {key: best[key] for key in ("epoch", "val", "val_loss")}
+    return {**found, "rows_per_step": size}
 
 
 def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:

@@ -181,6 +181,9 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
         raise error(f"{nodes} labels, {len(graph.features)} feature rows, {len(graph.edges)} nodes")
     if len(graph.edges.column_E) == 0:
         raise error("the graph has no edges", "a teacher needs edges; check the edge file")
+    for matrix, part in ((graph.edges, "edges"), (graph.features, "features")):
+        if isinstance(matrix, Csr) and not matrix.has_valid_starts():
+            raise error(f"the {part} are no sparse rows: their starts do not ascend to their end")
     if int(graph.edges.column_E.min()) < 0 or int(graph.edges.column_E.max()) >= nodes:
         raise error(f"an edge leads to a node outside 0 … {nodes - 1}")
     wrong = ((graph.labels < -1) | (graph.labels >= len(graph.classes))).nonzero().flatten()
@@ -201,7 +204,9 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
 
 def _check_features(features: Features, error: type[InputError] | type[IntegrityError]) -> None:
     if isinstance(features, Csr):
-        values = features.value_E
+        column_E, values = features.column_E, features.value_E
+        if len(column_E) and not 0 <= int(column_E.min()) <= int(column_E.max()) < features.width:
+            raise error(f"a feature stands in a column outside 0 … {features.width - 1}")
         if values is None or bool(values.isfinite().all()):
             return
         entry = int((~values.isfinite()).nonzero()[0])

@@ -49,6 +49,12 @@ class Csr:
             return torch.ones(len(self.column_E), device=self.column_E.device)
         return self.value_E.float()
 
+    def has_valid_starts(self) -> bool:
+        """Tell whether the starts ascend from 0 to the number of entries, as they must."""
+        ascending = int(self.start_N[0]) == 0 and bool((self.counts_N >= 0).all())
+        values = self.column_E if self.value_E is None else self.value_E
+        return ascending and int(self.start_N[-1]) == len(self.column_E) == len(values)
+
     def rows(self, index_B: Tensor) -> "Csr":
         """Return the rows `index_B`, in that order."""
         counts_B = self.counts_N[index_B]
@@ -83,8 +89,14 @@ class Csr:
 
     def dense(self) -> Tensor:
         """Return the matrix as a dense float32 tensor [N, F]."""
-        dense = torch.zeros(self.shape, device=self.start_N.device)
-        dense[self.row_E, self.column_E.long()] = self.values()
+        return self.dense_columns(0, self.width)
+
+    def dense_columns(self, start: int, stop: int) -> Tensor:
+        """Return some columns as a dense float32 tensor [N, stop - start]."""
+        inside_E = (self.column_E >= start) & (self.column_E < stop)
+        dense = torch.zeros(len(self), stop - start, device=self.start_N.device)
+        column_E = self.column_E[inside_E].long() - start
+        dense[self.row_E[inside_E], column_E] = self.values()[inside_E]
         return dense
 
     def to(self, device: torch.device) -> "Csr":

@@ -41,6 +41,7 @@ def import_graph(
     config = _config(source, argument, settings, files)
     with Stage(out, "graph", config, inputs, getattr(settings, "seed", 0), force) as stage:
         if stage.finished is not None:
+            progress.note(f"{out} is done already")
             return stage.finished
         graph = kind.read(settings, request)
         write_graph(graph, stage.path)

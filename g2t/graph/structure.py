@@ -87,7 +87,24 @@ def torch_csr(matrix: Csr) -> Tensor:
         return torch.sparse_csr_tensor(*parts, matrix.shape, check_invariants=False)
 
 
+#: Columns that are made dense at a time.
+PANEL = 1024
+
+
 def project_dense(features: Features, operator: Propagation, hops: int) -> Tensor:
-    """Return the hop tokens of raw features, float32 [N, hops, F]: Âx … Â^hops x."""
-    dense_NF = features.dense() if isinstance(features, Csr) else features.float()
-    return operator.hops(dense_NF, hops)[:, 1:]
+    """Return the hop tokens of raw features, float32 [N, hops, F]: Âx … Â^hops x.
+
+    Works on panels of columns, so that beside the result only a panel of sparse rows is dense.
+    """
+    width = features.shape[1]
+    tokens_NKF = torch.empty(len(features), hops, width)
+    for start in range(0, width, PANEL):
+        stop = min(start + PANEL, width)
+        if isinstance(features, Csr):
+            panel_ND = features.dense_columns(start, stop)
+        else:
+            panel_ND = features[:, start:stop].float()
+        for hop in range(hops):
+            panel_ND = operator(panel_ND)
+            tokens_NKF[:, hop, start:stop] = panel_ND
+    return tokens_NKF

@@ -33,7 +33,7 @@ class TrainSettings(Settings):
     """`train.*` of a student: AdamW on mini-batches of cached rows."""
 
     epochs: int = Field(80, ge=1)
-    patience: int = Field(40, ge=1, description="epochs without a better validation score")
+    patience: int = Field(40, ge=1, description="epochs without better validation")
     batch: int = Field(1024, ge=1, description="rows per step, at most a quarter of all")
     lr: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
@@ -115,8 +115,7 @@ NARROW = 100
 def input_dropout(chosen: float | None, word_dropout: float, features: Features) -> float:
     """Return the chosen rate, or the one that fits the kind of features.
 
-    Sparse bags of words take far more than dense ones; a few dense columns take none (figures:
-    README, "Defaults").
+    Sparse bags of words take far more than dense ones, and a few dense columns take none.
     """
     if chosen is not None:
         return chosen

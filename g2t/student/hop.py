@@ -32,8 +32,12 @@ class HopTrainSettings(TrainSettings):
     """`train.*` of `hop`."""
 
     epochs: int = Field(60, ge=1)
-    patience: int = Field(30, ge=1, description="epochs without a better validation score")
-    batch: int = Field(512, ge=1, description="rows per step, at most a quarter of all")
+    patience: int = Field(30, ge=1, description="epochs without better validation")
+    batch: int = Field(
+        512,
+        ge=1,
+        description="rows per step, within 1/4 of all (and 1/8 where `hop` sweeps the graph)",
+    )
 
 
 class Hop(Student):

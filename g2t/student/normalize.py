@@ -1,4 +1,4 @@
-"""Normalisation of inputs, learned on the training nodes and stored with the weights.
+"""Normalisation of inputs, learned on the nodes of the cache and stored with the weights.
 
 `l2` scales every row to the mean norm of the rows: bags of words of any length speak equally loud,
 at the loudness of the data. `standard` gives every column mean 0 and deviation 1. `none` is raw.
@@ -34,8 +34,11 @@ class Normalize(nn.Module):
             self.scale.fill_(norms[norms > 0].mean() if bool((norms > 0).any()) else 1.0)
         elif self.kind == "standard":
             assert isinstance(features, Tensor)
-            self.shift.copy_(features.float().mean(0))
-            self.scale.copy_(1 / features.float().std(0, unbiased=False).clamp(min=1e-6))
+            mean, std = features.float().mean(0), features.float().std(0, unbiased=False)
+            self.shift.copy_(mean)
+            # A constant column tells nothing of a node, and its deviation is rounding.
+            constant = std <= 1e-6 * mean.abs()
+            self.scale.copy_((1 / std.clamp(min=1e-12)).masked_fill(constant, 0.0))
 
     def forward(self, features: Features) -> Features:
         """Return normalised rows; rows without an entry stay zero."""

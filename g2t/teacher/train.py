@@ -40,10 +40,12 @@ def teach(
     """
     plan = plan_teacher(graph_path, values)
     where = choose_device(device)
+    show = progress or Silent()
     with Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:
+            show.note(f"{out} is done already")
             return stage.finished
-        return stage.commit(_train(plan, where, stage, progress or Silent()))
+        return stage.commit(_train(plan, where, stage, show))
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def _train(
     if (saved := checkpoint.load()) is not None:
         (numbers, best_weights) = saved
         start, best = numbers["epoch"] + 1, numbers["best"]
+        stage.rewind(start)
         progress.note(f"going on after epoch {start - 1}")
     with stop_on_signal() as stop:
         for epoch in range(start, options.epochs):
@@ -111,6 +114,7 @@ def _train(
             loss.backward()
             optimizer.step()
             val, val_loss = _validate(model, features, structure, labels_N, val_N, graph.metric)
+            check_finite(torch.tensor(val_loss), epoch)
             values = {"loss": loss.item(), "val": val, "val_loss": val_loss}
             stage.log({"epoch": epoch, **values})
             progress.update("teach", epoch + 1, options.epochs, values)

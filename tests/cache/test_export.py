@@ -273,18 +273,18 @@ def test_shards_of_an_interrupted_export_are_kept(
 
 def test_a_shard_may_have_no_entries(tmp_path: Path) -> None:
     rows = compact(torch.tensor([[2.0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 3, 0, 0, 0]]))
-    writer = CacheWriter(tmp_path, "fp16", 1)
-    entry = writer.write("features", rows)
+    writer = CacheWriter(tmp_path, 1)
+    entry = writer.write("features", rows, "fp16")
     assert (entry.kind, entry.relative_error, len(writer.shards)) == ("csr", 0.0, 3)
 
 
 def test_a_shard_of_other_rows_is_written_anew(tmp_path: Path) -> None:
     rows = torch.arange(12.0).view(6, 2)
-    CacheWriter(tmp_path, "fp32", 4).write("x", rows)
+    CacheWriter(tmp_path, 4).write("x", rows, "fp32")
     first = tmp_path / "x-00000.safetensors"
     stamp = first.stat().st_ino
-    writer = CacheWriter(tmp_path, "fp32", 3)
-    writer.write("x", rows)
+    writer = CacheWriter(tmp_path, 3)
+    writer.write("x", rows, "fp32")
     assert first.stat().st_ino != stamp
     assert torch.equal(load_tensors(first)["x"], rows[:3])
     assert [(s.start, s.stop) for s in writer.shards] == [(0, 3), (3, 6)]

@@ -285,5 +285,5 @@ def test_a_real_process_leaves_with_the_same_code(tmp_path: Path) -> None:
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
     )
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "error: there is no graph at none\n"
+    assert done.stderr == "error: there is no graph at none\n  hint: make it with g2t import\n"
     assert list(tmp_path.iterdir()) == []

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from g2t.distill.settings import distill_settings
+import g2t.config
+from g2t.distill.settings import as_values, distill_settings
 from g2t.errors import G2TError, InputError, IntegrityError, UsageError
 from g2t.evaluate import Sources, evaluate
 from g2t.graph.bundle import Graph, Parts, write_graph
 from g2t.graph.csr import from_pairs
+from g2t.graph.sources.table import _classes
 from g2t.graph.splits import make_split
 from g2t.metrics import Metric
 from g2t.pipeline import check_recipe, run, tabulate
@@ -20,6 +22,7 @@ from g2t.recipe import read_recipe
 from g2t.runtime import Silent
 from g2t.stage import Stage
 from g2t.teacher.train import teach
+from g2t_cli.settings import gather
 
 CSBM = {"nodes": 120, "classes": 2, "features": 4, "degree": 6.0}
 
@@ -136,3 +139,107 @@ def test_a_refused_stage_leaves_nothing_and_blocks_nothing(tmp_path: Path) -> No
         teach(graph, tmp_path / "t", {"train": {"epochs": 2}}, device="cuda:99")
     teach(graph, tmp_path / "t", {"train": {"epochs": 1}})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "t"]
+
+
+def stored(graph: Graph, path: Path) -> Path:
+    with Stage(path, "graph", {}, {}, 0) as stage:
+        write_graph(graph, stage.path)
+        stage.commit({})
+    return path
+
+
+def test_large_columns_mean_the_same_in_cache_and_graph(tmp_path: Path) -> None:
+    """40,000 + i loses its i in fp16; what a student learns must hold on the exact graph."""
+    from g2t.distill.train import distill
+    from g2t.export import ExportSettings, export
+
+    graph = ring()
+    features = torch.stack([40_000 + graph.labels.float(), torch.full((20,), 40_000.1)], 1)
+    place = stored(replace(graph, features=features), tmp_path / "graph")
+    teach(place, tmp_path / "t", {"train": {"epochs": 2}})
+    export(tmp_path / "t", place, tmp_path / "c", ExportSettings())
+    values = {"student": "mlp", "preset": "none", "train": {"epochs": 60, "ema": 0.0}}
+    made = distill(tmp_path / "c", tmp_path / "s", values)
+    result = evaluate(Sources(made.path, place))
+    assert result["student"]["val"] == made.record["summary"]["val"] == 1.0
+
+
+def test_run_leaves_other_folders_alone(tmp_path: Path) -> None:
+    place = stored(ring(), tmp_path / "graph")
+    before = (place / "run.json").read_bytes()
+    recipe = read_recipe({"source": "synthetic:csbm", "import": CSBM, "split": "cpf"})
+    with pytest.raises(InputError, match="holds something else"):
+        run(recipe, [0], place, root=None, device="cpu", force=True, progress=Silent())
+    assert (place / "run.json").read_bytes() == before
+
+
+def test_a_linked_out_is_written_where_it_points(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    stored(ring(), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "graph.json").is_file()
+
+
+def test_a_share_needs_something_to_be_a_share_of() -> None:
+    with pytest.raises(UsageError, match="every loss has a share"):
+        distill_settings({"loss": {"soft": {"share": 0.1}}})
+
+
+def test_a_recipe_student_is_found_by_its_own_name() -> None:
+    values = gather("distill", "recipe:cora", [], {"student": "landmark-no-teacher"})
+    assert values == {"student": "landmark", "preset": "none"}
+    values = gather("distill", "recipe:cora", ["student=hop", "train.epochs=2"], {})
+    assert values == {"student": "hop", "train": {"epochs": 2}}
+
+
+def test_a_printed_config_follows_another_preset() -> None:
+    changed = {"preset": "paper", "loss": {"gram": {"share": 0.2}}}
+    printed = as_values(distill_settings(changed))
+    assert printed["loss"] == {"gram": {"share": 0.2}}
+    assert distill_settings(printed).model_dump() == distill_settings(changed).model_dump()
+    none = distill_settings({**as_values(distill_settings({})), "preset": "none"})
+    assert list(none.losses()) == ["hard"]
+
+
+def test_the_log_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+    with Stage(tmp_path / "a", "thing", {}, {}, 0) as stage:
+        for epoch in range(3):
+            stage.log({"epoch": epoch})
+        log = stage.path / "metrics.jsonl"
+        log.write_text(log.read_text() + '{"epoch": 3, "tor')
+        stage.rewind(2)
+        stage.log({"epoch": 2})
+        lines = log.read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "classes", "labels"),
+    [
+        (["2", "nan", "10", "1"], ("1", "2", "10"), [1, -1, 2, 0]),
+        (["1_0", "10", "", "N/A"], ("10", "1_0"), [1, 0, -1, -1]),
+        (["1152921504606846976", "1152921504606846977"], None, [0, 1]),
+        (["1.0", "-1", "0"], ("0", "1"), [1, -1, 0]),
+    ],
+)
+def test_labels_are_whole_numbers_or_names(
+    texts: list[str], classes: tuple[str, ...] | None, labels: list[int]
+) -> None:
+    label_N, names = _classes(texts, len(texts), Path("nodes.csv"))
+    assert label_N.tolist() == labels
+    assert names == (classes or tuple(texts))
+
+
+def test_entry_points_are_sought_in_the_documented_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def none(group: str, name: str) -> list[object]:
+        asked.append(group)
+        return []
+
+    monkeypatch.setattr(g2t.config, "entry_points", none)
+    for what in ("teacher", "student", "loss", "source"):
+        with pytest.raises(UsageError):
+            g2t.config.look_up({}, "x", what)
+    assert asked == ["g2t.teachers", "g2t.students", "g2t.losses", "g2t.sources"]

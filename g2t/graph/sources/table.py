@@ -4,6 +4,7 @@ Tables are CSV or Parquet. Ids and labels may be of any type; labels become clas
 compared as it stands, so `01` and `1` are two ids.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,11 @@ from g2t.graph.sources.assemble import (
     note_unlabelled,
 )
 from g2t.graph.sources.attributes import ColumnReader, check_feature_file, read_features
-from g2t.graph.sources.tabular import Chunk, Table, is_number, open_table, texts
+from g2t.graph.sources.tabular import Chunk, Table, open_table, texts
+
+#: Label texts (in lower case) that say there is no label, and those that are whole numbers.
+MISSING = {"", "nan", "na", "n/a", "null", "none", "<na>"}
+WHOLE = re.compile(r"-?[0-9]+(\.0*)?")
 
 
 def _names(value: Any) -> Any:
@@ -217,18 +222,17 @@ def _check_unknown(
 
 
 def _classes(labels: list[str], nodes: int, path: Path) -> tuple[Tensor, tuple[str, ...]]:
-    """Return [N] labels and the names of the classes; numbers in their order, texts by name.
+    """Return [N] labels and the names of the classes; whole numbers in order, texts by name.
 
     A missing label is -1, and so is -1 itself where all labels are whole numbers.
     """
-    found = set(labels) - {""}
-    whole = all(is_number(text) and float(text).is_integer() for text in found)
-    name_of = {text: str(int(float(text))) if whole else text for text in found}
+    found = {text for text in labels if text.lower() not in MISSING}
+    whole = all(WHOLE.fullmatch(text) for text in found)
+    name_of = {text: str(int(text.partition(".")[0])) if whole else text for text in found}
     names = set(name_of.values()) - ({"-1"} if whole else set())
     if not names:
         raise InputError(f"no node of {path} has a label", "name the column with --label-column")
-    numeric = all(is_number(name) for name in names)
-    ordered = sorted(names, key=lambda name: (float(name) if numeric else 0.0, name))
+    ordered = sorted(names, key=int) if whole else sorted(names)
     number = {name: i for i, name in enumerate(ordered)}
     code = {text: number.get(name, -1) for text, name in name_of.items()}
     label_N = torch.full((nodes,), -1, dtype=torch.int64)

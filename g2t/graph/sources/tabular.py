@@ -71,7 +71,7 @@ def _csv_blocks(path: Path) -> Iterator[tuple[list[list[str]], Sequence[int]]]:
     line = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True)
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
             while rows := list(islice(reader, CSV_ROWS if line else 1)):
                 lines: Sequence[int] = range(line + 1, reader.line_num + 1)
                 if len(lines) != len(rows):  # cells of several lines
