@@ -45,17 +45,20 @@ def show_run(result: Mapping[str, Any]) -> None:
 
 def _add(table: Table, name: str, row: Mapping[str, Any], difference: bool) -> None:
     minus, paired = row["minus_teacher"], ""
-    if difference and minus is not None:
+    several = len(row["values"]) > 1
+    if difference and several and minus is not None:
         paired = f"{100 * minus['mean']:+.2f} ± {percent(minus['standard_error'])}"
-    table.add_row(name, f"{percent(row['mean'])} ± {percent(row['std'])}", paired)
+    spread = f" ± {percent(row['std'])}" if several else ""
+    table.add_row(name, percent(row["mean"]) + spread, paired)
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:
     """Print what `g2t data inspect` found, one fact per line; warnings last."""
     table = _table(f"graph {summary['name']}", "fact", "value")
     for key, value in summary.items():
-        if key not in ("schema", "name", "warnings"):
+        if key not in ("schema", "name", "warnings", "fingerprints"):
             table.add_row(key.replace("_", " "), _text(value))
+    table.add_row("fingerprint", summary["fingerprints"]["graph"][:19])
     _print(table)
     for warning in summary["warnings"]:
         _print(f"warning: {warning}")
