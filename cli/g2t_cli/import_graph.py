@@ -99,6 +99,7 @@ def import_graph(
     from g2t.graph.importing import resolve_import
     from g2t.graph.sources import find_source
     from g2t.recipe import part_of
+    from g2t_cli.plan import graph_plan
 
     named = {
         "nodes": nodes,
@@ -127,9 +128,7 @@ def import_graph(
         return
     target = out_or_usage(out)
     if dry_run:
-        settings = resolve_import(source, values).model_dump(mode="json")
-        content = {"out": str(target), "exists": target.exists(), "settings": settings}
-        emit_json({"schema": "g2t.plan/1", "stage": "graph", "source": source, **content})
+        emit_json(graph_plan(source, target, values, root, force))
         return
     with progress(quiet) as show:
         made = run(source, target, values, root, show, force)

@@ -32,6 +32,23 @@ def stage_plan(stage: Stage, content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def graph_plan(
+    source: str, out: Path, values: Mapping[str, Any], root: Path | None, force: bool
+) -> dict[str, Any]:
+    """Describe an import; where files would have to be downloaded, only its settings."""
+    from g2t.graph.importing import plan_import, resolve_import
+    from g2t.graph.sources import find_source
+    from g2t.runtime import Silent
+
+    if find_source(source)[0].downloads and root is None:
+        settings = resolve_import(source, values).model_dump(mode="json")
+        asked = {"source": source, **settings}
+        return {"schema": SCHEMA, "stage": "graph", "out": str(out), "settings": asked}
+    plan = plan_import(source, values, root, Silent())
+    stage = Stage(out, "graph", plan.asked, plan.inputs, plan.seed, force)
+    return stage_plan(stage, {"settings": plan.asked, "inputs": plan.inputs})
+
+
 def teacher_plan(plan: "TeachPlan", out: Path, force: bool) -> dict[str, Any]:
     """Describe a teacher's training."""
     from g2t.teacher.store import build

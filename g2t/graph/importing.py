@@ -1,6 +1,7 @@
 """The stage `import`: from a source to a graph artefact."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from g2t.artifact import Artifact, file_digest
 from g2t.config import Settings, validate
 from g2t.errors import InputError
 from g2t.graph.bundle import Graph, write_graph
-from g2t.graph.sources import Request, find_source
+from g2t.graph.sources import Request, Source, find_source
 from g2t.runtime import Progress
 from g2t.stage import Stage
 
@@ -17,6 +18,34 @@ def resolve_import(source: str, values: Mapping[str, Any]) -> Settings:
     """Return the validated settings of a source; raises UsageError naming the first wrong one."""
     settings: Settings = validate(find_source(source)[0].settings, values)
     return settings
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """An import before it starts: `asked` and the digests of its files are its identity."""
+
+    source: Source[Any]
+    settings: Settings
+    request: Request
+    asked: dict[str, Any]
+    inputs: dict[str, str]
+    seed: int
+
+
+def plan_import(
+    source: str, values: Mapping[str, Any], root: Path | None, progress: Progress
+) -> ImportPlan:
+    """Resolve the settings and digest the files of an import, downloading them if need be.
+
+    Raises UsageError for wrong settings, InputError for a missing file.
+    """
+    kind, argument = find_source(source)
+    settings = validate(kind.settings, values)
+    request = Request(argument, root, progress.note)
+    files = kind.files(settings, request)
+    inputs = {role: _digest(path) for role, path in files.items()}
+    asked = _config(source, argument, settings, files)
+    return ImportPlan(kind, settings, request, asked, inputs, getattr(settings, "seed", 0))
 
 
 def import_graph(
@@ -33,17 +62,12 @@ def import_graph(
     settings and the same files again give the artefact that is there. Raises UsageError for wrong
     settings and InputError for wrong data; then nothing is left behind.
     """
-    kind, argument = find_source(source)
-    settings = validate(kind.settings, values)
-    request = Request(argument, root, progress.note)
-    files = kind.files(settings, request)
-    inputs = {role: _digest(path) for role, path in files.items()}
-    config = _config(source, argument, settings, files)
-    with Stage(out, "graph", config, inputs, getattr(settings, "seed", 0), force) as stage:
+    plan = plan_import(source, values, root, progress)
+    with Stage(out, "graph", plan.asked, plan.inputs, plan.seed, force) as stage:
         if stage.finished is not None:
             progress.note(f"{out} is done already")
             return stage.finished
-        graph = kind.read(settings, request)
+        graph = plan.source.read(plan.settings, plan.request)
         write_graph(graph, stage.path)
         return stage.commit(_summary(graph))
 

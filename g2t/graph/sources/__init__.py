@@ -47,13 +47,15 @@ class Request:
 class Source(Generic[S]):
     """One kind of source: its settings, its reader, and the files (by role) that it will read.
 
-    `names` are the arguments that it takes, for `g2t data ls`.
+    `names` are the arguments that it takes, for `g2t data ls`; a source that `downloads` does so in
+    `files` where no root is given.
     """
 
     settings: type[S]
     read: Callable[[S, Request], Graph]
     files: Callable[[S, Request], dict[str, Path]]
     names: tuple[str, ...] = ()
+    downloads: bool = False
 
 
 def find_source(name: str) -> tuple[Source[Any], str]:

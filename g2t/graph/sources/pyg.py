@@ -198,7 +198,7 @@ def _matrix(arrays: dict[str, Any], name: str) -> Any:
 
 def _source(family: Family) -> Source[SourceSettings]:
     files = partial(_raw_files, family)
-    return Source(SourceSettings, partial(_read, family), files, family.names)
+    return Source(SourceSettings, partial(_read, family), files, family.names, downloads=True)
 
 
 PLANETOID = _source(Family(datasets.Planetoid, ("Cora", "CiteSeer", "PubMed")))
