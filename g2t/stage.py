@@ -58,6 +58,7 @@ class Stage:
         seed: int,
         force: bool = False,
     ) -> None:
+        self.given = out
         self.out = out.resolve()  # a link is followed, so that what it names is replaced
         self.kind = kind
         self.path = partial_path(self.out)
@@ -69,7 +70,7 @@ class Stage:
 
     def __enter__(self) -> Self:
         if self.standing()[0] == "done":  # needs no lock, so it works in a folder of others
-            self.finished = open_artifact(self.out, self.kind)
+            self.finished = open_artifact(self.given, self.kind)
             return self
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ class Stage:
         if standing == "refused":
             raise InputError(reason, "choose another --out, or replace it with --force")
         if standing == "done":
-            self.finished = open_artifact(self.out, self.kind)
+            self.finished = open_artifact(self.given, self.kind)
             return
         if standing == "unfinished":
             return
@@ -202,7 +203,7 @@ class Stage:
             sync(file)
         sync(self.path)
         self._replace()
-        return Artifact(self.out, self.kind, digest, record)
+        return Artifact(self.given, self.kind, digest, record)
 
     def _replace(self) -> None:
         replaced = self.out.with_name(self.out.name + ".replaced")

@@ -14,6 +14,7 @@ from g2t.errors import G2TError, InputError, IntegrityError, UsageError
 from g2t.evaluate import Sources, evaluate
 from g2t.graph.bundle import Graph, Parts, write_graph
 from g2t.graph.csr import from_pairs
+from g2t.graph.importing import import_graph
 from g2t.graph.sources.table import _classes
 from g2t.graph.splits import make_split
 from g2t.metrics import Metric
@@ -179,6 +180,15 @@ def test_a_linked_out_is_written_where_it_points(tmp_path: Path) -> None:
     stored(ring(), tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "graph.json").is_file()
+
+
+def test_an_artefact_is_called_as_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        made = import_graph("synthetic:csbm", Path("runs/g"), CSBM, None, Silent(), False)
+        assert str(made.path) == "runs/g"
 
 
 def test_a_share_needs_something_to_be_a_share_of() -> None:
