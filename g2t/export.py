@@ -86,6 +86,15 @@ class ExportPlan:
     settings: ExportSettings
     inputs: dict[str, str]
 
+    def dtype_of(self, name: str) -> DtypeName:
+        """Return the type that a tensor is stored in.
+
+        Students normalise what they read of a node and meet it again, uncached, when they serve:
+        features and the tokens of dense features stay exact, only what the teacher says may not.
+        """
+        dense = isinstance(self.graph.features, Tensor)
+        return "fp32" if name == FEATURES or (name == TOKENS and dense) else self.settings.dtype
+
     def widths(self) -> dict[str, int]:
         """Return the columns of every dense tensor to come (tokens: of all hops together)."""
         model = self.teacher.facts["model"]
@@ -119,10 +128,7 @@ def _write_tensors(writer: CacheWriter, plan: ExportPlan, progress: Progress) ->
         operator = propagation(induced(graph.edges, nodes))
         tensors[TOKENS] = project_dense(features, operator, hops)
     for done, (name, rows) in enumerate(tensors.items(), 1):
-        # Students normalise what they read of a node and meet it again, uncached, when they serve:
-        # only what the teacher says may lose bits.
-        exact = name == FEATURES or (name == TOKENS and isinstance(features, Tensor))
-        entry = writer.write(name, rows, "fp32" if exact else plan.settings.dtype)
+        entry = writer.write(name, rows, plan.dtype_of(name))
         error = {"relative_error": entry.relative_error}
         progress.update("export", done, len(tensors), error)
         progress.note(f"{name}: {entry.dtype}, largest relative error {entry.relative_error:.1e}")

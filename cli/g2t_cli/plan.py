@@ -26,7 +26,7 @@ def stage_plan(stage: Stage, content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "stage": stage.kind,
-        "out": str(stage.out),
+        "out": str(stage.given),
         "standing": standing,
         **content,
     }
@@ -76,14 +76,14 @@ def cache_plan(
 
     plan = plan_export(teacher, graph, settings)
     stage = Stage(out, "cache", settings.model_dump(mode="json"), plan.inputs, 0, force)
-    rows, size = len(plan.teacher.split.nodes), BYTES[settings.dtype]
-    widths = plan.widths()
+    rows, widths = len(plan.teacher.split.nodes), plan.widths()
+    row_bytes = sum(width * BYTES[plan.dtype_of(name)] for name, width in widths.items())
     content = {
         "settings": settings.model_dump(mode="json"),
         "inputs": plan.inputs,
         "rows": rows,
         "widths": widths,
-        "disk_bytes": rows * sum(widths.values()) * size,
+        "disk_bytes": rows * row_bytes,
     }
     return stage_plan(stage, content)
 

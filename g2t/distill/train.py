@@ -78,11 +78,10 @@ def plan_student(cache_path: Path, values: Mapping[str, Any]) -> DistillPlan:
     settings = distill_settings(values)
     cache = open_cache(cache_path)
     needs = needs_of(settings, cache)
-    config = settings.model_dump(mode="json")
     # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
-    train = {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}
+    asked = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
     inputs = tensors_read(cache, needs, getattr(settings.model, "hops", 0))
-    return DistillPlan(settings, cache, needs, {**config, "train": train}, inputs)
+    return DistillPlan(settings, cache, needs, asked, inputs)
 
 
 def _train(

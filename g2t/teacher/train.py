@@ -73,13 +73,13 @@ def plan_teacher(graph_path: Path, values: Mapping[str, Any]) -> TeachPlan:
     scaling = settings.features
     if scaling == "auto":
         scaling = "row" if is_bag_of_words(graph.features) else "raw"
-    config = {**settings.model_dump(mode="json"), "split": name, "features": scaling}
-    facts = facts_of(graph, config)
     # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
-    train = {k: v for k, v in config["train"].items() if k != "checkpoint_seconds"}
+    asked = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
+    asked |= {"split": name, "features": scaling}
+    facts = facts_of(graph, asked)
     inputs = {"graph": facts["graph"]["fingerprint"], "split": split.digest}
     seen = hide_test_labels(graph, split)
-    return TeachPlan(settings, seen, split, facts, {**config, "train": train}, inputs)
+    return TeachPlan(settings, seen, split, facts, asked, inputs)
 
 
 def _train(
