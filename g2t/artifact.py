@@ -21,6 +21,8 @@ FAMILY = "g2t.artifact/"
 SCHEMA = FAMILY + "1"
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
+#: Folder in OUT.partial for what only helps the making; it goes at the commit.
+SCRATCH = "scratch"
 #: What to type where an artefact is missing.
 MAKERS = {
     "graph": "make it with g2t import",
@@ -57,6 +59,11 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(1 << 24):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """Return what an artefact's record says of a file: `bytes` and `xxh3_128`."""
+    return {"bytes": path.stat().st_size, "xxh3_128": file_digest(path)}
 
 
 def content_digest(content: Any) -> str:

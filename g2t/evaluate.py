@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from g2t.artifact import read_json, write_json
+from g2t.cache.check import open_cache
 from g2t.cache.format import LOGITS
-from g2t.cache.reader import Cache, open_cache
+from g2t.cache.reader import Cache
 from g2t.errors import IntegrityError
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows

@@ -20,14 +20,15 @@ from g2t.cache.format import (
     LOGITS,
     MANIFEST,
     SHARD_ROWS,
-    TOKENS,
     DtypeName,
     Manifest,
     NamedDigest,
     TeacherEntry,
+    TensorEntry,
     layer_name,
+    token_name,
 )
-from g2t.cache.writer import CacheWriter, shard_entry
+from g2t.cache.writer import CacheWriter
 from g2t.config import Settings
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import Features, take_rows
@@ -37,7 +38,6 @@ from g2t.runtime import Progress, Silent
 from g2t.stage import Stage
 from g2t.teacher.forward import check_graph_of, trace
 from g2t.teacher.store import Teacher, read_teacher
-from g2t.tensors import save_tensors
 
 
 class ExportSettings(Settings):
@@ -70,11 +70,11 @@ def export(
         if stage.finished:
             show.note(f"{out} is done already")
             return stage.finished
-        writer = CacheWriter(stage.path, settings.shard_rows)
+        writer = CacheWriter(stage.path, len(plan.teacher.split.nodes), settings.shard_rows)
         _write_tensors(writer, plan, show)
         manifest = _write_graph(writer, plan)
         write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
-        return stage.commit(_summary(manifest))
+        return stage.commit(_summary(manifest), writer.identity)
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,20 @@ class ExportPlan:
         features and the tokens of dense features stay exact, only what the teacher says may not.
         """
         dense = isinstance(self.graph.features, Tensor)
-        return "fp32" if name == FEATURES or (name == TOKENS and dense) else self.settings.dtype
+        return (
+            "fp32"
+            if name == FEATURES or (name.startswith("tokens") and dense)
+            else self.settings.dtype
+        )
 
     def widths(self) -> dict[str, int]:
         """Return the columns of every dense tensor to come (tokens: of all hops together)."""
         model = self.teacher.facts["model"]
         widths = {layer_name(i): model["hidden"] for i in range(1, self.teacher.model.hidden + 1)}
         widths[LOGITS] = len(self.graph.classes)
-        if isinstance(self.graph.features, Tensor):
-            widths[FEATURES] = self.graph.features.shape[1]
-        if self.settings.hops:
-            widths[TOKENS] = self.settings.hops * self.graph.features.shape[1]
+        widths[FEATURES] = self.graph.features.shape[1]
+        for hop in range(1, self.settings.hops + 1):
+            widths[token_name(hop)] = widths[FEATURES]
         return widths
 
 
@@ -126,12 +129,18 @@ def _write_tensors(writer: CacheWriter, plan: ExportPlan, progress: Progress) ->
     tensors |= {LOGITS: known.logits_NC, FEATURES: features}
     if hops:
         operator = propagation(induced(graph.edges, nodes))
-        tensors[TOKENS] = project_dense(features, operator, hops)
+        tokens_NKF = project_dense(features, operator, hops)
+        tensors |= {token_name(hop): tokens_NKF[:, hop - 1] for hop in range(1, hops + 1)}
     for done, (name, rows) in enumerate(tensors.items(), 1):
-        entry = writer.write(name, rows, plan.dtype_of(name))
-        error = {"relative_error": entry.relative_error}
-        progress.update("export", done, len(tensors), error)
-        progress.note(f"{name}: {entry.dtype}, largest relative error {entry.relative_error:.1e}")
+        for index in range(writer.shards):
+            if writer.is_done(name, index):
+                continue
+            block = take_rows(rows, torch.arange(*writer.span(index)))
+            if isinstance(block, Tensor):
+                writer.write_rows(name, index, block, plan.dtype_of(name))
+            else:
+                writer.write_sparse(name, index, block)
+        progress.update("export", done, len(tensors), {})
 
 
 def _write_graph(writer: CacheWriter, plan: ExportPlan) -> Manifest:
@@ -150,8 +159,12 @@ def _write_graph(writer: CacheWriter, plan: ExportPlan) -> Manifest:
         "edges.column": edges.column_E,
         "degrees": edges.counts_N,
     }
-    path = writer.folder / GRAPH
-    save_tensors(path, tensors)
+    writer.write_file(GRAPH, tensors)
+    entries = []
+    for name, width in plan.widths().items():
+        kind = "csr" if name == FEATURES and not isinstance(graph.features, Tensor) else "dense"
+        entry = TensorEntry(name=name, kind=kind, width=width, dtype=plan.dtype_of(name))
+        entries.append(writer.entries(entry))
     return Manifest(
         schema="g2t.cache/1",
         rows=len(nodes),
@@ -168,16 +181,15 @@ def _write_graph(writer: CacheWriter, plan: ExportPlan) -> Manifest:
             layers=teacher.model.hidden,
             scaling=teacher.facts["features"]["scaling"],
         ),
-        graph_file=shard_entry(path, "graph", 0, len(nodes)),
-        tensors=tuple(writer.tensors),
-        shards=tuple(writer.shards),
+        graph_file=writer.file_entry("graph", GRAPH, 0, len(nodes)),
+        tensors=tuple(entry for entry, _ in entries),
+        shards=tuple(shard for _, shards in entries for shard in shards),
     )
 
 
 def _summary(manifest: Manifest) -> Mapping[str, Any]:
-    shards = (manifest.graph_file, *manifest.shards)
     return {
         "rows": manifest.rows,
-        "bytes": sum(shard.bytes for shard in shards),
+        "bytes": sum(file.bytes for file in manifest.files()),
         "relative_error": {entry.name: entry.relative_error for entry in manifest.tensors},
     }

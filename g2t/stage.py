@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
@@ -24,8 +24,9 @@ from g2t.artifact import (
     METRICS,
     RECORD,
     SCHEMA,
+    SCRATCH,
     Artifact,
-    file_digest,
+    file_identity,
     is_artifact,
     open_artifact,
     outputs_digest,
@@ -174,18 +175,26 @@ class Stage:
         kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
         path.write_text("".join(kept), encoding="utf-8")
 
-    def commit(self, summary: Mapping[str, Any]) -> Artifact:
-        """Hash and sync all files, write `run.json`, and rename OUT.partial to OUT."""
+    def commit(
+        self,
+        summary: Mapping[str, Any],
+        identity: Callable[[str], Mapping[str, Any]] | None = None,
+    ) -> Artifact:
+        """Hash and sync all files, write `run.json`, and rename OUT.partial to OUT.
+
+        `identity` gives the bytes and the digest of a file by name where they are known already.
+        """
         for rest in (*self.path.rglob("*.tmp"), *self.path.rglob(".tmp*")):
             rest.unlink()  # left by a kill in the middle of a write
         outputs = {
-            str(file.relative_to(self.path)): {
-                "bytes": file.stat().st_size,
-                "xxh3_128": file_digest(file),
-            }
+            str(file.relative_to(self.path)): dict(
+                file_identity(file) if identity is None else identity(file.name)
+            )
             for file in sorted(self.path.rglob("*"))
             if file.is_file() and file.name not in (RECORD, METRICS)
+            if file.parent.name != SCRATCH
         }
+        shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         digest = outputs_digest(outputs)
         record = {
             "schema": SCHEMA,

@@ -28,6 +28,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -
         save_file(whole, path, metadata)
     except SafetensorError as error:  # such as a full disk; the rest of g2t expects OSError
         raise OSError(errno.EIO, str(error), str(path)) from error
+    set_mode(path)
+
+
+def set_mode(path: Path) -> None:
+    """Give a new file the mode that the umask allows."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)

@@ -1,4 +1,4 @@
-"""The cache format, version 1: what the manifest says.
+"""The cache format, version 1: what the manifest says. `data/CACHE_FORMAT.md` is the specification.
 
 A cache is a directory of safetensors shards, one tensor kind per file, rows [start, stop). Row r
 belongs to the r-th id of `graph.safetensors`, and those ids ascend, so rows cannot be permuted
@@ -17,31 +17,44 @@ from g2t.metrics import Metric
 SCHEMA = "g2t.cache/1"
 MANIFEST = "manifest.json"
 GRAPH = "graph.safetensors"
+PROJECTION = "projection.safetensors"
 SHARD_ROWS = 65_536
 
-DtypeName = Literal["fp32", "fp16", "bf16"]
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+#: Types that a user may choose for what the teacher says.
+DtypeName = Literal["fp32", "fp16", "bf16", "int8"]
+DTYPES = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+    "int16": torch.int16,
+}
+
+#: `dense`: NAME [rows, W]; `csr`: features.start|column|value; `topk`: NAME.value and NAME.index
+#: [rows, k], NAME.rest [rows]; `edge`: NAME, one value per in-edge of the rows.
+Kind = Literal["dense", "csr", "topk", "edge"]
 
 
 class TensorEntry(Settings):
-    """One tensor of the cache: `features`, `tokens`, `teacher-h1` … or `teacher-logits`.
+    """One tensor of the cache: `features`, `tokens-1` …, `teacher-h1` …, `teacher-logits`, ….
 
-    `width` is the number of columns (for tokens: of one token); `relative_error` is the largest
-    error of the type over the largest magnitude.
+    `width` is the number of columns once decoded, `topk` how many of them a row of logits keeps;
+    `relative_error` is the largest error of the type over the largest magnitude.
     """
 
-    name: str
-    kind: Literal["dense", "csr"] = "dense"
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    kind: Kind = "dense"
     width: int = Field(ge=1)
-    dtype: DtypeName
-    relative_error: float = 0.0
+    dtype: Literal["fp32", "fp16", "bf16", "int8", "int16"]
+    topk: int | None = Field(None, ge=1)
+    relative_error: float = Field(0.0, ge=0)
 
 
 class ShardEntry(Settings):
     """Rows [start, stop) of one tensor, in one file."""
 
     tensor: str
-    file: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     start: int = Field(ge=0)
     stop: int = Field(ge=0)
     bytes: int = Field(ge=0)
@@ -78,6 +91,7 @@ class Manifest(Settings):
     split: NamedDigest
     teacher: TeacherEntry
     graph_file: ShardEntry
+    projection_file: ShardEntry | None = None
     tensors: tuple[TensorEntry, ...]
     shards: tuple[ShardEntry, ...]
 
@@ -89,9 +103,16 @@ class Manifest(Settings):
         """Return a tensor's shards in the order of their rows."""
         return sorted((s for s in self.shards if s.tensor == name), key=lambda s: s.start)
 
+    def files(self) -> list[ShardEntry]:
+        """Return every file of the cache that the manifest answers for."""
+        alone = [self.graph_file, self.projection_file]
+        return [entry for entry in alone if entry is not None] + list(self.shards)
+
     def digest_of(self, name: str) -> str:
         """Identity of one tensor: students record it, so that adding a signal changes nothing."""
-        shards = [self.graph_file] if name == "graph" else self.shards_of(name)
+        alone = {"graph": self.graph_file, "projection": self.projection_file}
+        entry = alone.get(name)
+        shards = self.shards_of(name) if entry is None else [entry]
         return content_digest([[s.start, s.stop, s.xxh3_128] for s in shards])
 
 
@@ -105,6 +126,13 @@ def layer_name(layer: int) -> str:
     return f"teacher-h{layer}"
 
 
+def token_name(hop: int) -> str:
+    """Return the tensor name of the hop token Â^hop x, hop >= 1 (0 with a projection)."""
+    return f"tokens-{hop}"
+
+
 LOGITS = "teacher-logits"
+EDGE_SCORES = "teacher-edge-scores"
+RELIABILITY = "teacher-reliability"
+CODES = "teacher-codes"
 FEATURES = "features"
-TOKENS = "tokens"

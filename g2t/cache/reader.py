@@ -1,4 +1,4 @@
-"""Reading a cache: checked when opened, then tensors by name.
+"""Reading a cache: checked when opened, then tensors by name, whole or by rows.
 
 No torch_geometric, no teacher, no graph artefact: a cache is self-contained.
 """
@@ -8,25 +8,27 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from g2t.artifact import Artifact, open_artifact, read_json
+from g2t.artifact import Artifact
+from g2t.cache.codec import decode, stored_shapes
 from g2t.cache.format import (
     DTYPES,
+    EDGE_SCORES,
     FEATURES,
     GRAPH,
     LOGITS,
-    MANIFEST,
-    SCHEMA,
-    TOKENS,
+    PROJECTION,
     Manifest,
+    ShardEntry,
     TensorEntry,
     layer_name,
+    token_name,
 )
 from g2t.errors import IntegrityError, UsageError
-from g2t.graph.bundle import Parts, features_from
+from g2t.graph.bundle import Parts
 from g2t.graph.csr import Csr, Features
+from g2t.stored import Stored, open_stored
 from g2t.tensors import load_tensors
 
 
@@ -66,172 +68,173 @@ class Cache:
         """The observed edges, by row number: row v lists its in-neighbours."""
         return Csr(self._graph["edges.start"], self._graph["edges.column"], None, self.rows)
 
+    @cached_property
+    def projection(self) -> Tensor | None:
+        """The fixed projection of the features that tokens were made of, float32 [F, W], if any."""
+        if self.manifest.projection_file is None:
+            return None
+        return load_tensors(self.artifact.path / PROJECTION)["projection"]
+
     def features(self) -> Features:
         """Return the node features, dense float32 or sparse, all rows."""
-        entry = self._entry(FEATURES)
-        parts = [features_from(tensors, entry.width) for tensors in self._shards(entry)]
-        dense = [part for part in parts if isinstance(part, Tensor)]
-        sparse = [part for part in parts if isinstance(part, Csr)]
-        return torch.cat(dense).float() if dense else _stack(sparse)
+        entry = self.entry(FEATURES)
+        if entry.kind == "dense":
+            return self.whole(FEATURES).float()
+        shards = self.manifest.shards_of(FEATURES)
+        return _stack([self._sparse(entry, shard) for shard in shards])
 
     def tokens(self, hops: int) -> Tensor | None:
         """Return hop tokens Âx … Â^hops x as stored, [N, hops, F]; None if there are fewer."""
-        return self._dense(TOKENS)[:, :hops] if 0 < hops <= self.manifest.hops else None
+        if not 0 < hops <= self.manifest.hops:
+            return None
+        return torch.stack([self.whole(token_name(hop)) for hop in range(1, hops + 1)], 1)
 
     def logits(self) -> Tensor:
-        """Return the teacher's logits as stored, [N, C]."""
-        return self._dense(LOGITS)
+        """Return the teacher's logits, [N, C]."""
+        return self.whole(LOGITS)
 
     def layer(self, layer: int) -> Tensor:
-        """Return the embedding of teacher layer 1 … L as stored, [N, D]."""
-        return self._dense(layer_name(layer))
+        """Return the embedding of teacher layer 1 … L, [N, D]."""
+        return self.whole(layer_name(layer))
 
-    def _dense(self, name: str) -> Tensor:
-        return torch.cat([tensors[name] for tensors in self._shards(self._entry(name))])
+    def edge_scores(self) -> Tensor:
+        """Return the teacher's score of every edge, in the order of `edges.column_E`, float [E]."""
+        shards = [shard for _, shard in self.shards(self.entry(EDGE_SCORES))]
+        return torch.cat([shard[EDGE_SCORES].read() for shard in shards])
 
-    def _entry(self, name: str) -> TensorEntry:
+    def whole(self, name: str) -> Tensor:
+        """Return all rows of a dense or top-k tensor, as `Rows.read` does."""
+        return self.open(name).read(0, self.rows)
+
+    def open(self, name: str) -> "Rows":
+        """Open a dense or top-k tensor for reading by rows; raises UsageError if it is not here."""
+        entry = self.entry(name)
+        return Rows(entry, self.manifest.shard_rows, [shard for _, shard in self.shards(entry)])
+
+    def entry(self, name: str) -> TensorEntry:
+        """Return the manifest's entry of a tensor; raises UsageError if the cache has none."""
         entry = self.manifest.tensor(name)
         if entry is None:
             have = ", ".join(entry.name for entry in self.manifest.tensors)
             raise UsageError(
                 f"cache {self.artifact.path} holds no {name}; it holds: {have}",
-                "export it again with g2t export-features",
+                "g2t cache add writes what is missing",
             )
         return entry
 
-    def _shards(self, entry: TensorEntry) -> list[dict[str, Tensor]]:
-        """Read a tensor's shards in order, checking shapes and type against the manifest."""
-        shards = []
+    def shards(self, entry: TensorEntry) -> list[tuple[ShardEntry, dict[str, Stored]]]:
+        """Open a tensor's shards in order, their headers checked against the manifest."""
+        opened = []
         for shard in self.manifest.shards_of(entry.name):
-            path = self.artifact.path / shard.file
-            tensors = load_tensors(path)
-            _check_shard(path, tensors, entry, shard.stop - shard.start, self.manifest.hops)
-            shards.append(tensors)
-        return shards
+            tensors = open_stored(self.artifact.path / shard.file)
+            self._check_shard(entry, shard, tensors)
+            opened.append((shard, tensors))
+        return opened
 
-
-def open_cache(path: Path) -> Cache:
-    """Open a cache and check sizes, digests, manifest, row coverage and ids.
-
-    Raises InputError if there is none, IntegrityError, naming the reason, if it was changed.
-    """
-    artifact = open_artifact(path, "cache")
-    content = read_json(path / MANIFEST)
-    if content.get("schema") != SCHEMA:
-        raise IntegrityError(
-            f"{path} has cache schema {content.get('schema')!r}, this g2t reads {SCHEMA!r}",
-            "upgrade g2t to read it",
-        )
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise IntegrityError(f"{path / MANIFEST} is damaged at {where}: {first['msg']}") from None
-    _check_shards(artifact, manifest)
-    cache = Cache(artifact, manifest)
-    _check_rows(cache)
-    return cache
-
-
-def _check_shards(artifact: Artifact, manifest: Manifest) -> None:
-    """Compare the manifest with the recorded files, and each tensor's shards with the row count."""
-    outputs = artifact.record["outputs"]
-    for shard in (manifest.graph_file, *manifest.shards):
-        known = outputs.get(shard.file)
-        if known is None or (known["bytes"], known["xxh3_128"]) != (shard.bytes, shard.xxh3_128):
-            raise IntegrityError(f"{artifact.path}: the manifest and {shard.file} disagree")
-    for entry in manifest.tensors:
-        end = 0
-        for shard in manifest.shards_of(entry.name):
-            if shard.start != end:
-                raise IntegrityError(
-                    f"{artifact.path}: {entry.name} has a gap or overlap at row {end}"
-                )
-            end = shard.stop
-        if end != manifest.rows:
-            raise IntegrityError(
-                f"{artifact.path}: {entry.name} covers {end} of {manifest.rows} rows"
+    def _sparse(self, entry: TensorEntry, shard: ShardEntry) -> Csr:
+        path = self.artifact.path / shard.file
+        tensors = load_tensors(path)
+        try:
+            rows = Csr(
+                tensors["features.start"],
+                tensors["features.column"],
+                tensors.get("features.value"),
+                entry.width,
             )
+            fits = (
+                len(rows) == shard.stop - shard.start
+                and rows.start_N.dtype == torch.int64
+                and rows.column_E.dtype == torch.int32
+                and rows.has_valid_starts()
+                and _inside(rows.column_E, entry.width)
+                and bool(rows.values().isfinite().all())
+            )
+        except (KeyError, IndexError, RuntimeError):
+            fits = False
+        if not fits:
+            raise _mismatch(path, entry, shard)
+        return rows
+
+    def _check_shard(
+        self, entry: TensorEntry, shard: ShardEntry, tensors: dict[str, Stored]
+    ) -> None:
+        path, rows = self.artifact.path / shard.file, shard.stop - shard.start
+        if entry.kind == "edge":
+            start_N = self._graph["edges.start"]
+            count = int(start_N[shard.stop] - start_N[shard.start])
+            wanted = {entry.name: (DTYPES[entry.dtype], (count,))}
+        elif entry.kind == "csr":
+            return  # checked where its rows are read
+        else:
+            wanted = stored_shapes(entry, rows)
+        found = {name: (stored.dtype, stored.shape) for name, stored in tensors.items()}
+        if found != wanted:
+            raise _mismatch(path, entry, shard)
 
 
-def _check_rows(cache: Cache) -> None:
-    """Check the graph part: ids ascend, every set of rows and every label is in range."""
-    where, rows = cache.artifact.path, cache.rows
-    try:
-        faults = {
-            "node ids are not ascending: rows were permuted or repeated": not _ascends(cache.ids),
-            f"there are not {rows} ids, labels and edge rows": {
-                len(cache.ids),
-                len(cache.labels),
-                len(cache.edges),
-            }
-            != {rows},
-            "the edges are no sparse rows, or one leads out of the cache's rows": not _is_csr(
-                cache.edges, rows
-            ),
-            "a part of the split is no set of rows": not _are_parts(cache.parts, rows),
-            "a label is out of range, or a test label is in the cache": not _labels_fit(cache),
+class Rows:
+    """A dense or top-k tensor of a cache, read by rows, decoded, and never held as a whole."""
+
+    def __init__(
+        self, entry: TensorEntry, shard_rows: int, shards: list[dict[str, Stored]]
+    ) -> None:
+        self.entry = entry
+        self.shard_rows = shard_rows
+        self._shards = shards
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that rows are returned in: float32 for int8 and top-k, else as stored."""
+        decoded = self.entry.kind == "topk" or self.entry.dtype == "int8"
+        return torch.float32 if decoded else DTYPES[self.entry.dtype]
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return rows [start, stop), [stop - start, W]; raises IntegrityError if one is not finite."""
+        rows = torch.empty(stop - start, self.entry.width, dtype=self.dtype)
+        self.read_into(start, rows)
+        return rows
+
+    def read_into(self, start: int, rows: Tensor) -> None:
+        """Fill a contiguous tensor [n, W] of type `dtype` with rows [start, start + n)."""
+        stop, at = start + len(rows), start
+        while at < stop:
+            index = at // self.shard_rows
+            end = min(stop, (index + 1) * self.shard_rows)
+            self._read_part(index, at - index * self.shard_rows, rows[at - start : end - start])
+            at = end
+        if rows.dtype.is_floating_point and not bool(rows.isfinite().all()):
+            raise IntegrityError(f"{self.entry.name} holds NaN or infinite values")
+
+    def _read_part(self, index: int, start: int, rows: Tensor) -> None:
+        shard, name = self._shards[index], self.entry.name
+        if self.dtype == DTYPES[self.entry.dtype] and self.entry.kind == "dense":
+            shard[name].read_into(start, rows)
+            return
+        stop = start + len(rows)
+        tensors = {
+            key: stored.read() if key.endswith(".scale") else stored.read(start, stop)
+            for key, stored in shard.items()
         }
-    except (KeyError, IndexError, RuntimeError, TypeError) as error:
-        raise IntegrityError(f"{where}: {GRAPH} is damaged: {error}") from None
-    for fault, found in faults.items():
-        if found:
-            raise IntegrityError(f"{where}: {fault}")
+        if self.entry.kind == "topk" and not _inside(tensors[f"{name}.index"], self.entry.width):
+            raise IntegrityError(f"{name} names a class outside 0 … {self.entry.width - 1}")
+        rows.copy_(decode(tensors, self.entry))
 
 
-def _ascends(ids: Tensor) -> bool:
-    return ids.dtype == torch.int64 and bool((ids.diff() > 0).all()) and int(ids.min()) >= 0
+def _inside(index_E: Tensor, width: int) -> bool:
+    return len(index_E) == 0 or 0 <= int(index_E.min()) <= int(index_E.max()) < width
 
 
-def _is_csr(edges: Csr, rows: int) -> bool:
-    column_E = edges.column_E
-    inside = len(column_E) == 0 or 0 <= int(column_E.min()) <= int(column_E.max()) < rows
-    return edges.has_valid_starts() and inside
-
-
-def _are_parts(parts: Parts, rows: int) -> bool:
-    every = torch.cat([parts.train, parts.val, parts.test])
-    inside = bool(((every >= 0) & (every < rows)).all())
-    return every.dtype == torch.int64 and inside and len(torch.unique(every)) == len(every)
-
-
-def _labels_fit(cache: Cache) -> bool:
-    """Training and validation rows have a label of the classes, all other rows have none."""
-    seen = torch.zeros(cache.rows, dtype=torch.bool)
-    seen[torch.cat([cache.parts.train, cache.parts.val])] = True
-    labels, classes = cache.labels, len(cache.manifest.classes)
-    right = torch.where(seen, (labels >= 0) & (labels < classes), labels == -1)
-    return labels.dtype == torch.int64 and bool(right.all())
-
-
-def _check_shard(
-    path: Path, tensors: dict[str, Tensor], entry: TensorEntry, rows: int, hops: int
-) -> None:
-    if entry.kind == "csr":
-        start = tensors.get("features.start")
-        column = tensors.get("features.column")
-        fits = (
-            start is not None
-            and column is not None
-            and len(start) == rows + 1
-            and int(start[-1]) == len(column)
-            and (len(column) == 0 or 0 <= int(column.min()) <= int(column.max()) < entry.width)
-        )
-    else:
-        values = tensors.get(entry.name)
-        shape = (rows, hops, entry.width) if entry.name == TOKENS else (rows, entry.width)
-        fits = values is not None and values.shape == shape and values.dtype == DTYPES[entry.dtype]
-    if not fits:
-        raise IntegrityError(
-            f"{path} does not hold {rows} rows of {entry.name} as the manifest says"
-        )
+def _mismatch(path: Path, entry: TensorEntry, shard: ShardEntry) -> IntegrityError:
+    rows = shard.stop - shard.start
+    return IntegrityError(f"{path} does not hold {rows} rows of {entry.name} as the manifest says")
 
 
 def _stack(parts: list[Csr]) -> Csr:
     """Put blocks of sparse rows on top of each other."""
     counts_N = torch.cat([part.counts_N for part in parts])
     values = [part.value_E for part in parts if part.value_E is not None]
+    if values and len(values) < len(parts):
+        values = [part.values() for part in parts]
     return Csr(
         torch.nn.functional.pad(counts_N.cumsum(0), (1, 0)),
         torch.cat([part.column_E for part in parts]),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from g2t.cache.format import FEATURES, LOGITS, TOKENS, layer_name
+from g2t.cache.format import FEATURES, LOGITS, layer_name, token_name
 from g2t.cache.reader import Cache
 from g2t.distill.losses.base import Batch
 from g2t.graph.csr import Csr
@@ -50,7 +50,7 @@ def tensors_read(cache: Cache, needs: frozenset[str], hops: int) -> dict[str, st
     """Return the digest of every cache tensor that training reads, by name."""
     names = ["graph", FEATURES]
     if hops and cache.manifest.hops >= hops:
-        names.append(TOKENS)
+        names += [token_name(hop) for hop in range(1, hops + 1)]
     if "logits" in needs:
         names.append(LOGITS)
     if "layers" in needs:

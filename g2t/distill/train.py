@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from g2t.artifact import Artifact
-from g2t.cache.reader import Cache, open_cache
+from g2t.cache.check import open_cache
+from g2t.cache.reader import Cache
 from g2t.checkpoint import Checkpoint, check_finite
 from g2t.distill.lesson import Lesson, needs_of, prepare
 from g2t.distill.objective import REBALANCE_STEPS

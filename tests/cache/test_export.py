@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from g2t.artifact import Artifact, open_artifact
+from g2t.cache.check import open_cache
 from g2t.cache.format import DTYPES
-from g2t.cache.reader import Cache, open_cache
+from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter, cast
 from g2t.errors import InputError, IntegrityError, UsageError
 from g2t.export import ExportSettings, export, plan_export

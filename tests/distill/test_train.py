@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from g2t.artifact import open_artifact
-from g2t.cache.reader import Cache, open_cache
+from g2t.cache.check import open_cache
+from g2t.cache.reader import Cache
 from g2t.distill.settings import PRESETS
 from g2t.distill.signals import read_signals
 from g2t.distill.train import distill

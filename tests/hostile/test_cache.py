@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from g2t.artifact import file_digest, outputs_digest
-from g2t.cache.reader import Cache, open_cache
+from g2t.cache.check import open_cache
+from g2t.cache.reader import Cache
 from g2t.distill.train import distill, plan_student
 from g2t.errors import InputError, IntegrityError
 from g2t.evaluate import Sources, evaluate

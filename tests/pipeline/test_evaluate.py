@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from g2t.artifact import open_artifact
-from g2t.cache.reader import open_cache
+from g2t.cache.check import open_cache
 from g2t.distill.train import distill
 from g2t.errors import InputError, IntegrityError
 from g2t.evaluate import Sources, evaluate
