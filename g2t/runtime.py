@@ -1,10 +1,8 @@
 """The process around a stage: seeds, devices, progress, and signals that ask it to stop."""
 
-import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -31,11 +29,6 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Say nothing."""
-
-
-def home() -> Path:
-    """Return the folder for downloads: `$G2T_HOME`, or `~/.cache/g2t`."""
-    return Path(os.environ.get("G2T_HOME") or Path.home() / ".cache" / "g2t")
 
 
 def choose_device(name: str) -> torch.device:

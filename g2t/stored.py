@@ -8,33 +8,40 @@ exceeds the free page cache).
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import torch
 from torch import Tensor
 
-from g2t.errors import InputError, IntegrityError
+from g2t.errors import IntegrityError
+from g2t.files import REMAKE, open_regular, parse_json, reading, shown, unreadable
 from g2t.tensors import set_mode
 
+#: In the order in which the safetensors library lays them out, for alignment.
 DTYPES = {
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
     "I64": torch.int64,
+    "F32": torch.float32,
     "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
     "I16": torch.int16,
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_PLACES = {dtype: place for place, dtype in enumerate(DTYPES.values())}
 
-#: The longest header that is read, as in the safetensors library.
-MOST_HEADER = 100_000_000
+#: The longest header that is read; one of ours has a few tensors and less than a kilobyte.
+MOST_HEADER = 1 << 20
+
+#: Dimensions at most, and rows, columns and bytes at most.
+MOST_DIMENSIONS, MOST_COUNT = 8, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -65,67 +72,104 @@ class Stored:
         """Fill a contiguous tensor with the rows that begin at `start`."""
         if rows.numel() == 0:
             return
-        view = memoryview(rows.view(-1).view(torch.uint8).numpy())
+        view = _bytes_of(rows)
         position = self.offset + start * self.row_bytes
         try:
-            file = os.open(self.path, os.O_RDONLY)
-        except FileNotFoundError:
-            raise IntegrityError(f"{self.path} is missing from its artefact") from None
+            file = open_regular(self.path)
+            try:
+                while len(view):
+                    count = os.preadv(file, [view], position)
+                    if count == 0:
+                        raise IntegrityError(f"{self.path} was cut short while it was read", REMAKE)
+                    view, position = view[count:], position + count
+            finally:
+                os.close(file)
         except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
-        try:
-            while len(view):
-                count = os.preadv(file, [view], position)
-                if count == 0:
-                    raise IntegrityError(f"{self.path} was cut short while it was read")
-                view, position = view[count:], position + count
-        finally:
-            os.close(file)
+            raise unreadable(self.path, error) from None
+
+
+def _bytes_of(rows: Tensor) -> memoryview:
+    """Return the memory of a contiguous tensor."""
+    data: Any = rows.detach().view(-1).view(torch.uint8).numpy()
+    return memoryview(data)
 
 
 def open_stored(path: Path) -> dict[str, Stored]:
     """Read a safetensors header and return its tensors, none of them loaded.
 
-    Raises IntegrityError where the file is missing or its header does not describe its bytes.
+    Raises what `read_header` raises.
     """
+    return read_header(path)[0]
+
+
+def read_header(path: Path) -> tuple[dict[str, Stored], Any]:
+    """Read a safetensors header: its tensors, none of them loaded, and the facts, None if none.
+
+    Raises IntegrityError where the file is missing or its header does not describe its bytes,
+    InputError where it cannot be read.
+    """
+    with reading(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if length > size - 8:
+            raise IntegrityError(f"{path} is damaged: its header is longer than the file", REMAKE)
+        if length > MOST_HEADER:
+            raise IntegrityError(f"{path} is damaged: its header has {length} bytes", REMAKE)
+        text = file.read(length)
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(size - 8, MOST_HEADER):
-                raise IntegrityError(f"{path} is damaged: its header is longer than the file")
-            header = json.loads(file.read(length))
-        return _tensors(path, header, 8 + length, size)
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing from its artefact") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise IntegrityError(f"{path} is damaged: its header cannot be read ({error})") from None
+        header = parse_json(text)
+        facts = _facts(header.pop("__metadata__", {}))
+        return _tensors(path, header, 8 + length, size), facts
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged: in its header, {error}", REMAKE) from None
+
+
+def _facts(metadata: Any) -> Any:
+    """Return what `save_tensors` was given to put beside the tensors."""
+    text = metadata.get("g2t") if isinstance(metadata, dict) else None
+    return None if text is None else parse_json(str(text).encode())
 
 
 def _tensors(path: Path, header: dict[str, Any], start: int, size: int) -> dict[str, Stored]:
     """Check that the tensors of a header fill the rest of the file without gap or overlap."""
-    header.pop("__metadata__", None)
     spans, tensors = [], {}
     for name, facts in header.items():
-        begin, end = facts["data_offsets"]
-        stored = Stored(path, DTYPES[facts["dtype"]], tuple(facts["shape"]), start + begin)
-        counts = (*stored.shape, begin, end)
-        if not all(isinstance(count, int) and count >= 0 for count in counts):
-            raise ValueError(f"the shape or place of {name}")
-        if not stored.shape or math.prod(stored.shape) * stored.dtype.itemsize != end - begin:
-            raise ValueError(f"the shape of {name} does not fit its bytes")
+        dtype, shape, (begin, end) = _described(name, facts)
         spans.append((begin, end))
-        tensors[name] = stored
+        tensors[name] = Stored(path, dtype, shape, start + begin)
     at = 0
     for begin, end in sorted(spans):
         if begin != at:
-            raise ValueError("its tensors leave a gap or overlap")
+            raise ValueError("the tensors leave a gap or overlap")
         at = end
     if start + at != size:
-        raise ValueError(f"its tensors end at byte {start + at}, the file at {size}")
+        raise ValueError(f"the tensors end at byte {start + at}, and the file at {size}")
     return tensors
+
+
+def _described(name: str, facts: Any) -> tuple[torch.dtype, tuple[int, ...], tuple[int, int]]:
+    """Return type, shape and span of a tensor from its header; ValueError if they disagree."""
+    fields = facts if isinstance(facts, dict) else {}
+    dtype = DTYPES.get(str(fields.get("dtype")))
+    shape, span = fields.get("shape"), fields.get("data_offsets")
+    if dtype is None:
+        raise ValueError(f"{shown(name)} has a type that g2t does not know")
+    if not (_are_counts(shape) and _are_counts(span) and len(span) == 2):
+        raise ValueError(f"{shown(name)} has a shape or place that cannot be")
+    # An empty tensor's other dimensions must not overflow either, as torch counts strides by them.
+    largest = math.prod(max(count, 1) for count in shape) * dtype.itemsize
+    if largest > MOST_COUNT or math.prod(shape) * dtype.itemsize != span[1] - span[0]:
+        raise ValueError(f"{shown(name)} has a shape that does not fit its bytes")
+    return dtype, tuple(shape), (span[0], span[1])
+
+
+def _are_counts(values: Any) -> TypeGuard[list[int]]:
+    """Tell whether a header's value is a short list of whole numbers that a file can have."""
+    return (
+        isinstance(values, list)
+        and 1 <= len(values) <= MOST_DIMENSIONS
+        and all(type(value) is int and 0 <= value <= MOST_COUNT for value in values)
+    )
 
 
 class TensorFile:
@@ -147,8 +191,7 @@ class TensorFile:
         if facts is not None:
             header["__metadata__"] = {"g2t": json.dumps(facts, sort_keys=True)}
         end = 0
-        # Widest type first keeps every tensor aligned, as the safetensors library does it.
-        for name in sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name)):
+        for name in sorted(tensors, key=lambda name: (_PLACES[tensors[name][0]], name)):
             dtype, shape = tensors[name]
             begin, end = end, end + dtype.itemsize * math.prod(shape)
             header[name] = {
@@ -156,27 +199,42 @@ class TensorFile:
                 "shape": list(shape),
                 "data_offsets": [begin, end],
             }
-        text = json.dumps(header, separators=(",", ":")).encode()
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
         self.path = path
-        self._file = path.open("wb")
-        self._file.write(len(text).to_bytes(8, "little") + text)
-        self._file.truncate(8 + len(text) + end)
-        self._file.flush()
-        self._stored = open_stored(path)
+        self._file = path.open("wb", buffering=0)
+        try:
+            with self._naming_the_file():
+                self._put(len(text).to_bytes(8, "little") + text, 0)
+                self._file.truncate(8 + len(text) + end)
+            self._stored = open_stored(path)
+        except BaseException:
+            self._file.close()
+            raise
 
     def write(self, name: str, start: int, rows: Tensor) -> None:
         """Write rows [start, start + len(rows)) of a tensor; raises OSError on a full disk."""
         stored = self._stored[name]
-        assert rows.dtype == stored.dtype
-        assert start + len(rows) <= len(stored)
+        assert (rows.dtype, rows.shape[1:]) == (stored.dtype, stored.shape[1:])
+        assert 0 <= start <= start + len(rows) <= len(stored)
         if rows.numel() == 0:
             return
-        view = memoryview(rows.contiguous().view(-1).view(torch.uint8).numpy())
-        position = stored.offset + start * stored.row_bytes
+        with self._naming_the_file():
+            self._put(_bytes_of(rows.contiguous()), stored.offset + start * stored.row_bytes)
+
+    def _put(self, data: bytes | memoryview, position: int) -> None:
+        view = memoryview(data)
         while len(view):
             count = os.pwrite(self._file.fileno(), view, position)
             view, position = view[count:], position + count
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """What fails on a descriptor does not say on which file: add it, for the message."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -187,8 +245,8 @@ class TensorFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            set_mode(self.path)
+        with self._file:
+            if kind is None:
+                with self._naming_the_file():
+                    os.fsync(self._file.fileno())
+                set_mode(self.path)

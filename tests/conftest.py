@@ -1,7 +1,7 @@
 """What tests share: real data where it is, and imports with their notes."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # Raised inside `import torch_geometric`, by its own use of torch.
     for notice in ("`torch.jit.script` is deprecated", "`torch.jit.script_method` is deprecated"):
         config.addinivalue_line("filterwarnings", f"ignore:{notice}:DeprecationWarning")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what g2t remembers between runs, such as verified digests, out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("G2T_HOME", str(tmp_path_factory.mktemp("g2t-home")))
+        yield
 
 
 @pytest.fixture(scope="session")

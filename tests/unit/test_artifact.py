@@ -1,13 +1,16 @@
 """Artefacts: known by their files, wherever they stand; anything changed is refused."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
+from g2t import artifact
 from g2t.artifact import (
     content_digest,
     file_digest,
@@ -128,7 +131,11 @@ def test_an_edited_record_is_refused(
         open_artifact(out, "thing")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "\x00", "[" * 100_000, '{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}',
+     '{"a": 1, "a": 1}', '{"a\\n": 1}', '{"a": ' + "9" * 5000 + "}"],
+)  # fmt: skip
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     out = make(tmp_path / "a")
     (out / "run.json").write_text(text)
@@ -157,3 +164,91 @@ def test_names_of_places(tmp_path: Path) -> None:
     assert partial_path(Path("runs/cora.v1")) == Path("runs/cora.v1.partial")
     assert not is_artifact(tmp_path)
     assert is_artifact(make(tmp_path / "a"))
+    assert not is_artifact(tmp_path / "a" / "model.bin")
+
+
+def test_a_description_is_read_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": "x" * 80})
+    monkeypatch.setattr(artifact, "MOST_JSON", path.stat().st_size)
+    assert read_json(path) == {"a": "x" * 80}
+    monkeypatch.setattr(artifact, "MOST_JSON", path.stat().st_size - 1)
+    with pytest.raises(IntegrityError, match=r"a.json is damaged: it is longer than \d+ bytes"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_could_not_be_read_is_not_written(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": [value]})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make_it", [Path.mkdir, os.mkfifo, lambda p: p.symlink_to(p)])
+def test_a_record_that_is_no_file_is_no_artefact(
+    tmp_path: Path, make_it: Callable[[Path], object]
+) -> None:
+    make_it(tmp_path / "run.json")
+    assert not is_artifact(tmp_path)
+    with pytest.raises(InputError, match=r"has no run.json|cannot read"):
+        open_artifact(tmp_path, "thing")
+    with pytest.raises(IntegrityError, match=r"run.json is no regular file"):
+        read_json(tmp_path / "run.json")
+
+
+def test_a_path_that_cannot_be_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*: File name too long"):
+        open_artifact(tmp_path / ("x" * 300), "thing")
+
+
+def test_links_are_followed_inside_the_folder_and_refused_out_of_it(tmp_path: Path) -> None:
+    out = make(tmp_path / "a")
+    (out / "model.bin").rename(out / "store")
+    (out / "model.bin").symlink_to(out / "store")
+    (tmp_path / "link").symlink_to(out)
+    digests = {open_artifact(path, "thing").digest for path in (out, tmp_path / "link")}
+    assert len(digests) == 1
+    (out / "store").rename(tmp_path / "abc")  # whose path begins like that of the folder
+    (out / "model.bin").unlink()
+    (out / "model.bin").symlink_to(tmp_path / "abc")
+    with pytest.raises(IntegrityError, match=r"model.bin is a link that leads out") as caught:
+        open_artifact(out, "thing")
+    assert "cp -rL" in caught.value.hint
+
+
+def test_nothing_is_hashed_where_a_size_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing may take minutes, and the last file may be the one that was cut."""
+    out = make(tmp_path / "a")
+    (out / "model.bin").write_bytes(b"")
+    hashed: list[Path] = []
+    monkeypatch.setattr(artifact, "file_digest", hashed.append)
+    with pytest.raises(IntegrityError, match=r"model.bin has 0 bytes"):
+        open_artifact(out, "thing")
+    assert hashed == []
+
+
+def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for data in (b"", b"weights", bytes(range(256)) * 40_000):  # the last in several reads
+        path.write_bytes(data)
+        assert file_digest(path) == xxhash.xxh3_128_hexdigest(data)
+    with pytest.raises(IsADirectoryError):
+        file_digest(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="no regular file"):
+        file_digest(tmp_path / "fifo")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_what_may_not_be_read_is_an_input_error(tmp_path: Path) -> None:
+    out = make(tmp_path / "a")
+    for path in (out / "model.bin", out / "run.json", out):
+        path.chmod(0)
+        with pytest.raises(InputError, match=r"cannot read .*: Permission denied"):
+            open_artifact(out, "thing")
+        path.chmod(0o755)
+    open_artifact(out, "thing")

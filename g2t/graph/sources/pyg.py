@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_geometric import datasets
 
 from g2t.errors import InputError, UsageError, did_you_mean
+from g2t.files import home
 from g2t.graph.bundle import Graph, Parts
 from g2t.graph.csr import Features, compact, from_scipy
 from g2t.graph.sources import Request, Source
@@ -32,7 +33,6 @@ from g2t.graph.sources.assemble import (
 )
 from g2t.graph.sources.npz import load_arrays
 from g2t.metrics import Metric
-from g2t.runtime import home
 
 PARTS = ("data", "indices", "indptr", "shape")
 
