@@ -15,19 +15,65 @@ def export_features(
     teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="A trained teacher.")],
     graph: o.GraphOption,
     out: o.Out = None,
+    for_: o.For = None,
     dtype: Annotated[
         str | None,
         typer.Option(
             "--dtype",
-            metavar="fp32|fp16|bf16",
-            help="Type of the stored numbers (default fp16).",
+            metavar="fp32|fp16|bf16|int8",
+            help="Type of stored layers and logits (default fp16).",
             rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
+    topk: Annotated[
+        int | None,
+        typer.Option(
+            "--topk", min=1, help="Keep this many logits per node.", rich_help_panel=o.OUTPUT
         ),
     ] = None,
     hops: Annotated[
         int | None,
         typer.Option(
             "--hops", min=0, help="Also write hop tokens, Âx to Â^K x.", rich_help_panel=o.OUTPUT
+        ),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            metavar="svd:W|random:W",
+            help="Hop tokens of features projected to W columns.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="fp32|fp16",
+            help="Type to compute with: fp32 is exact (default), fp16 takes half the memory.",
+            rich_help_panel=o.RUNTIME,
+        ),
+    ] = None,
+    memory: o.Memory = None,
+    worker: Annotated[
+        int | None,
+        typer.Option(
+            "--worker",
+            min=0,
+            metavar="I",
+            help="This is worker I of a job array, from 0.",
+            rich_help_panel=o.RUNTIME,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            metavar="N",
+            help="How many workers share the shards.",
+            rich_help_panel=o.RUNTIME,
         ),
     ] = None,
     config: o.Config = None,
@@ -40,8 +86,9 @@ def export_features(
 ) -> None:
     """Write a teacher's layers and logits into a cache.
 
-    The cache holds all that students are trained from; the GNN does not run again. An interrupted
-    export goes on with the first shard that is missing.
+    The cache holds all that students are trained from; the GNN does not run again. It is made layer
+    by layer from disk, within --memory, with every neighbour of every node; an interrupted export
+    goes on with the first shard that is missing. Ranks of torchrun or SLURM share the shards.
 
     Examples:
 
@@ -50,11 +97,17 @@ def export_features(
       g2t export-features T --graph G --dtype fp32 --out cache-exact
 
       g2t export-features T --graph G --hops 3 --out cache-with-tokens
+
+      g2t export-features T --graph G --memory 1GiB --precision fp16 --out big-cache
+
+      g2t export-features T --graph G --for soft,lsp --out small-cache
     """
     from g2t.config import validate
     from g2t.export import ExportSettings, export
+    from g2t.export.share import share_of
 
-    values = gather("export", config, sets, {"dtype": dtype, "hops": hops})
+    named = {"dtype": dtype, "topk": topk, "hops": hops, "project": project, "precision": precision}
+    values = gather("export", config, sets, {**named, "signals": o.signals(for_)})
     settings = validate(ExportSettings, values)
     if print_config:
         emit_toml(settings.model_dump(mode="json"))
@@ -65,6 +118,17 @@ def export_features(
 
         emit_json(cache_plan(teacher, graph, settings, target, force))
         return
+    budget, share = o.budget(memory), share_of(worker, workers)
     with progress(quiet) as show:
-        made = export(teacher, graph, target, settings, force=force, progress=show)
-    emit_artifact(made, as_json)
+        made = export(
+            teacher,
+            graph,
+            target,
+            settings,
+            memory=budget,
+            share=share,
+            force=force,
+            progress=show,
+        )
+    if made is not None:
+        emit_artifact(made, as_json)

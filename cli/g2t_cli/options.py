@@ -83,3 +83,38 @@ Device = Annotated[
         rich_help_panel=RUNTIME,
     ),
 ]
+For = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--for",
+        metavar="LOSS[,LOSS]",
+        help="Write what these losses, presets or signals need (default: layers,logits).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Most memory to hold, e.g. 1GiB (default: what is free). The result is the same.",
+        rich_help_panel=RUNTIME,
+    ),
+]
+
+
+def signals(for_: list[str] | None) -> list[str] | None:
+    """Return the signals that `--for` asks for, None where it was not given."""
+    from g2t.distill.settings import signals_for
+
+    if for_ is None:
+        return None
+    names = [name.strip() for text in for_ for name in text.split(",") if name.strip()]
+    return sorted(signals_for(names))
+
+
+def budget(memory: str | None) -> int | None:
+    """Return the bytes of `--memory`, None where it was not given."""
+    from g2t.units import parse_size
+
+    return None if memory is None else parse_size(memory)

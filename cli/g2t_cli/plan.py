@@ -9,13 +9,14 @@ from g2t.errors import InputError
 from g2t.stage import Stage
 
 if TYPE_CHECKING:
+    from g2t.cache.format import TensorEntry
     from g2t.distill.train import DistillPlan
     from g2t.export import ExportSettings
     from g2t.recipe import Recipe
     from g2t.teacher.train import TeachPlan
 
 SCHEMA = "g2t.plan/1"
-BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int16": 2, "int8": 1}
 
 
 def stage_plan(stage: Stage, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,16 +77,24 @@ def cache_plan(
 
     plan = plan_export(teacher, graph, settings)
     stage = Stage(out, "cache", settings.model_dump(mode="json"), plan.inputs, 0, force)
-    rows, widths = len(plan.teacher.split.nodes), plan.widths()
-    row_bytes = sum(width * BYTES[plan.dtype_of(name)] for name, width in widths.items())
+    rows, entries = len(plan.nodes), plan.shape.entries(settings)
     content = {
         "settings": settings.model_dump(mode="json"),
         "inputs": plan.inputs,
         "rows": rows,
-        "widths": widths,
-        "disk_bytes": rows * row_bytes,
+        "widths": {name: entry.width for name, entry in entries.items()},
+        "disk_bytes": sum(_bytes(entry, rows) for entry in entries.values()),
     }
     return stage_plan(stage, content)
+
+
+def _bytes(entry: "TensorEntry", rows: int) -> int:
+    """Return what a tensor takes on disk; sparse features and edge scores are not counted."""
+    if entry.kind in ("csr", "edge"):
+        return 0
+    kept = entry.width if entry.topk is None else entry.topk
+    extra = 0 if entry.topk is None else 4 * kept + 4
+    return rows * (kept * BYTES[entry.dtype] + extra)
 
 
 def student_plan(plan: "DistillPlan", out: Path, force: bool) -> dict[str, Any]:

@@ -6,7 +6,17 @@ from typing import Any, Literal
 #: What each stage knows at the top of its settings.
 KEYS = {
     "teach": {"teacher", "split", "seed", "features", "model", "train"},
-    "export": {"dtype", "hops", "shard_rows"},
+    "export": {
+        "codes",
+        "dtype",
+        "hops",
+        "noise",
+        "precision",
+        "project",
+        "shard_rows",
+        "signals",
+        "topk",
+    },
     "distill": {"student", "preset", "seed", "model", "train", "loss"},
 }
 

@@ -3,20 +3,23 @@
 Shape letters: `N` rows of a shard, `W` columns, `K` kept logits.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from g2t.cache.format import DTYPES, DtypeName, TensorEntry
+from g2t.cache.format import DTYPES, StoredDtype, TensorEntry
 from g2t.errors import InputError, UsageError
 
 #: Magnitudes below this are taken for zero where something is divided by them.
 TINY = 1e-30
+#: Rows that are encoded at a time: what lies between numbers and shard stays small.
+BLOCK = 4096
 
 
 def encode(
-    name: str, values_NW: Tensor, dtype: DtypeName, topk: int | None = None
+    name: str, values_NW: Tensor, dtype: StoredDtype, topk: int | None = None
 ) -> tuple[dict[str, Tensor], float]:
     """Return the tensors that store float rows and the largest error over the largest magnitude.
 
@@ -26,26 +29,33 @@ def encode(
     or leaves the range of the type, UsageError where K exceeds the columns.
     """
     values_NW = values_NW.float()
-    if not bool(values_NW.isfinite().all()):
+    if not is_finite(values_NW):
         raise InputError(f"{name} holds NaN or infinite values", "look at the teacher's training")
     if topk is not None:
-        return _encode_topk(name, values_NW, dtype, topk)
+        check_topk(values_NW.shape[1], dtype, topk)
+        value_NK, index_NK = values_NW.topk(topk, 1)
+        others_NW = values_NW.scatter(1, index_NK, -math.inf)
+        return _kept(name, value_NK, index_NK.int(), _level(others_NW, topk), dtype)
+    if dtype == "fp32":
+        return {name: values_NW}, 0.0
+    scale_W = None
     if dtype == "int8":
-        scale_W = values_NW.abs().amax(0).clamp(min=TINY) / 127
-        stored = (values_NW / scale_W).round().to(torch.int8)
-        tensors = {name: stored, f"{name}.scale": scale_W}
-        return tensors, _relative(stored.float() * scale_W, values_NW)
-    stored = values_NW.to(DTYPES[dtype])
-    if not bool(stored.isfinite().all()):
+        largest_W = torch.maximum(values_NW.amax(0), -values_NW.amin(0))
+        scale_W = largest_W.clamp(min=TINY) / 127
+    stored, error = _rounded(values_NW, DTYPES[dtype], scale_W)
+    if not math.isfinite(error):
         raise InputError(
-            f"{name} does not fit {dtype}: its largest magnitude is {values_NW.abs().max():.3g}",
-            "use --dtype bf16 or --dtype fp32",
+            f"{name} does not fit {dtype}: its largest magnitude is {magnitude(values_NW):.3g}",
+            "use --dtype bf16 or --dtype fp32" if dtype == "fp16" else "use --dtype fp32",
         )
-    return {name: stored}, _relative(stored.float(), values_NW)
+    return {name: stored} if scale_W is None else {name: stored, f"{name}.scale": scale_W}, error
 
 
 def decode(tensors: Mapping[str, Tensor], entry: TensorEntry) -> Tensor:
-    """Return the rows of a dense or top-k shard: int8 and top-k as float32, other types as stored."""
+    """Return the rows of a dense or top-k shard: int8 and top-k as float32, other types as stored.
+
+    A row's logits outside the top k all get the level of the rest.
+    """
     name = entry.name
     if entry.kind == "topk":
         value_NK, index_NK = tensors[f"{name}.value"], tensors[f"{name}.index"]
@@ -55,6 +65,27 @@ def decode(tensors: Mapping[str, Tensor], entry: TensorEntry) -> Tensor:
     if entry.dtype == "int8":
         return tensors[name].float() * tensors[f"{name}.scale"]
     return tensors[name]
+
+
+def recode_topk(
+    tensors: Mapping[str, Tensor], entry: TensorEntry, dtype: StoredDtype, topk: int
+) -> tuple[dict[str, Tensor], float]:
+    """Encode a top-k shard anew with as many or fewer values; raises UsageError for more.
+
+    Never spreads a row over all classes: what is dropped joins the rest.
+    """
+    name, before = entry.name, entry.topk or 0
+    check_topk(entry.width, dtype, topk, before)
+    value_NK, index_NK = tensors[f"{name}.value"].float(), tensors[f"{name}.index"]
+    rest_N = tensors[f"{name}.rest"]
+    if topk < before:
+        value_NK, place_NK = value_NK.topk(topk, 1)
+        index_NK = index_NK.gather(1, place_NK)
+        dropped = tensors[f"{name}.value"].float().scatter(1, place_NK, -math.inf)
+        others = entry.width - before
+        together_N = rest_N + math.log(others) if others else torch.full_like(rest_N, -math.inf)
+        rest_N = _level(torch.cat([dropped, together_N[:, None]], 1), topk, entry.width)
+    return _kept(name, value_NK, index_NK, rest_N, dtype)
 
 
 def stored_shapes(entry: TensorEntry, rows: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -73,29 +104,61 @@ def stored_shapes(entry: TensorEntry, rows: int) -> dict[str, tuple[torch.dtype,
     return shapes
 
 
-def _encode_topk(
-    name: str, values_NW: Tensor, dtype: DtypeName, topk: int
-) -> tuple[dict[str, Tensor], float]:
-    width = values_NW.shape[1]
+def is_finite(values: Tensor) -> bool:
+    """Tell whether no value is NaN or infinite, in one pass that makes no copy.
+
+    A sum shows both; only where finite values overflow it is every value looked at.
+    """
+    return bool(values.sum(dtype=torch.float32).isfinite()) or bool(values.isfinite().all())
+
+
+def check_topk(width: int, dtype: StoredDtype, topk: int, before: int | None = None) -> None:
+    """Raise UsageError where logits of some width cannot be kept as their top k in this type.
+
+    `before` is how many of them a row keeps already, None for all.
+    """
+    if before is not None and topk > before:
+        raise UsageError(
+            f"--topk {topk} is more than the {before} logits that a row of this cache keeps",
+            "convert the cache that it was made from",
+        )
     if topk > width:
         raise UsageError(f"--topk {topk} is more than the {width} classes", "choose a smaller one")
     if dtype == "int8":
         raise UsageError("top-k logits are not stored as int8", "use --dtype fp16 with --topk")
-    value_NK, index_NK = values_NW.topk(topk, 1)
-    others_NW = values_NW.scatter(1, index_NK, float("-inf"))
-    # Equal shares of what the others had: log(Σ exp) minus log of how many they are.
-    rest_N = others_NW.logsumexp(1) - torch.tensor(float(max(width - topk, 1))).log()
-    if topk == width:
-        rest_N = torch.zeros(len(values_NW))
+
+
+def _rounded(values_NW: Tensor, dtype: torch.dtype, scale_W: Tensor | None) -> tuple[Tensor, float]:
+    """Return values in a type (times 1 / scale) and the error; infinite where one does not fit."""
+    stored_NW = torch.empty(values_NW.shape, dtype=dtype)
+    worst = largest = 0.0
+    blocks = zip(torch.split(values_NW, BLOCK), torch.split(stored_NW, BLOCK), strict=True)
+    for values_BW, stored_BW in blocks:
+        if scale_W is None:
+            back_BW = stored_BW.copy_(values_BW).float()
+        else:
+            back_BW = stored_BW.copy_((values_BW / scale_W).round_()).float().mul_(scale_W)
+        worst = max(worst, magnitude(back_BW.sub_(values_BW)))
+        largest = max(largest, magnitude(values_BW))
+    return stored_NW, worst / max(largest, TINY)
+
+
+def magnitude(values: Tensor) -> float:
+    """Return the largest magnitude of values that are not NaN, without a copy."""
+    low, high = values.aminmax()
+    return max(-float(low), float(high))
+
+
+def _level(others: Tensor, topk: int, width: int | None = None) -> Tensor:
+    """Return log(Σ exp / count) of what is not kept, float32 [N]; 0 where all is kept."""
+    count = (others.shape[1] if width is None else width) - topk
+    if count == 0:
+        return torch.zeros(len(others))
+    return others.logsumexp(1) - math.log(count)
+
+
+def _kept(
+    name: str, value_NK: Tensor, index_NK: Tensor, rest_N: Tensor, dtype: StoredDtype
+) -> tuple[dict[str, Tensor], float]:
     kept, error = encode(name, value_NK, dtype)
-    return {
-        f"{name}.value": kept[name],
-        f"{name}.index": index_NK.int(),
-        f"{name}.rest": rest_N,
-    }, error
-
-
-def _relative(found: Tensor, wanted: Tensor) -> float:
-    if wanted.numel() == 0:
-        return 0.0
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=TINY))
+    return {f"{name}.value": kept[name], f"{name}.index": index_NK, f"{name}.rest": rest_N}, error

@@ -22,6 +22,8 @@ SHARD_ROWS = 65_536
 
 #: Types that a user may choose for what the teacher says.
 DtypeName = Literal["fp32", "fp16", "bf16", "int8"]
+#: Types that a shard may have.
+StoredDtype = Literal["fp32", "fp16", "bf16", "int8", "int16"]
 DTYPES = {
     "fp32": torch.float32,
     "fp16": torch.float16,
@@ -45,9 +47,9 @@ class TensorEntry(Settings):
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     kind: Kind = "dense"
     width: int = Field(ge=1)
-    dtype: Literal["fp32", "fp16", "bf16", "int8", "int16"]
+    dtype: StoredDtype
     topk: int | None = Field(None, ge=1)
-    relative_error: float = Field(0.0, ge=0)
+    relative_error: float = Field(0.0, ge=0, allow_inf_nan=False)
 
 
 class ShardEntry(Settings):

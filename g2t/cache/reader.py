@@ -3,6 +3,7 @@
 No torch_geometric, no teacher, no graph artefact: a cache is self-contained.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,11 @@ import torch
 from torch import Tensor
 
 from g2t.artifact import Artifact
-from g2t.cache.codec import decode, stored_shapes
+from g2t.cache.codec import decode, is_finite
 from g2t.cache.format import (
     DTYPES,
     EDGE_SCORES,
     FEATURES,
-    GRAPH,
     LOGITS,
     PROJECTION,
     Manifest,
@@ -26,47 +26,52 @@ from g2t.cache.format import (
     token_name,
 )
 from g2t.errors import IntegrityError, UsageError
+from g2t.files import REMAKE
 from g2t.graph.bundle import Parts
 from g2t.graph.csr import Csr, Features
-from g2t.stored import Stored, open_stored
+from g2t.stored import Stored
 from g2t.tensors import load_tensors
 
+#: A tensor's shards in the order of their rows, each with what its file holds.
+Shards = list[tuple[ShardEntry, dict[str, Stored]]]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Cache:
-    """An open cache. Row r of every tensor belongs to node `ids[r]`."""
+    """An open cache, made by `g2t.cache.check.open_cache`. Row r belongs to node `ids[r]`.
+
+    `graph` holds the tensors of `graph.safetensors`, `shards` the headers of all others by tensor.
+    """
 
     artifact: Artifact
     manifest: Manifest
+    graph: Mapping[str, Tensor]
+    shards: Mapping[str, Shards]
 
     @property
     def rows(self) -> int:
         """The number of nodes with a row, N."""
         return self.manifest.rows
 
-    @cached_property
-    def _graph(self) -> dict[str, Tensor]:
-        return load_tensors(self.artifact.path / GRAPH)
-
     @property
     def ids(self) -> Tensor:
         """The node ids of the rows, ascending int64 [N]."""
-        return self._graph["ids"]
+        return self.graph["ids"]
 
     @property
     def labels(self) -> Tensor:
         """Labels of training and validation rows, int64 [N]; -1 for all others."""
-        return self._graph["labels"]
+        return self.graph["labels"]
 
     @property
     def parts(self) -> Parts:
         """The split, as ascending row numbers."""
-        return Parts(self._graph["train"], self._graph["val"], self._graph["test"])
+        return Parts(self.graph["train"], self.graph["val"], self.graph["test"])
 
     @property
     def edges(self) -> Csr:
         """The observed edges, by row number: row v lists its in-neighbours."""
-        return Csr(self._graph["edges.start"], self._graph["edges.column"], None, self.rows)
+        return Csr(self.graph["edges.start"], self.graph["edges.column"], None, self.rows)
 
     @cached_property
     def projection(self) -> Tensor | None:
@@ -80,14 +85,17 @@ class Cache:
         entry = self.entry(FEATURES)
         if entry.kind == "dense":
             return self.whole(FEATURES).float()
-        shards = self.manifest.shards_of(FEATURES)
-        return _stack([self._sparse(entry, shard) for shard in shards])
+        return _stack([self.sparse(shard) for shard, _ in self.shards[FEATURES]])
 
     def tokens(self, hops: int) -> Tensor | None:
         """Return hop tokens Âx … Â^hops x as stored, [N, hops, F]; None if there are fewer."""
         if not 0 < hops <= self.manifest.hops:
             return None
-        return torch.stack([self.whole(token_name(hop)) for hop in range(1, hops + 1)], 1)
+        first = self.open(token_name(1))
+        tokens_NKF = torch.empty(self.rows, hops, first.entry.width, dtype=first.dtype)
+        for hop in range(hops):
+            tokens_NKF[:, hop] = self.whole(token_name(hop + 1))
+        return tokens_NKF
 
     def logits(self) -> Tensor:
         """Return the teacher's logits, [N, C]."""
@@ -99,8 +107,14 @@ class Cache:
 
     def edge_scores(self) -> Tensor:
         """Return the teacher's score of every edge, in the order of `edges.column_E`, float [E]."""
-        shards = [shard for _, shard in self.shards(self.entry(EDGE_SCORES))]
-        return torch.cat([shard[EDGE_SCORES].read() for shard in shards])
+        self.entry(EDGE_SCORES)
+        scores_E = torch.cat([part[EDGE_SCORES].read() for _, part in self.shards[EDGE_SCORES]])
+        if not is_finite(scores_E):
+            raise IntegrityError(
+                f"{self.artifact.path}: {EDGE_SCORES} holds NaN or infinite values",
+                REMAKE,
+            )
+        return scores_E
 
     def whole(self, name: str) -> Tensor:
         """Return all rows of a dense or top-k tensor, as `Rows.read` does."""
@@ -109,7 +123,8 @@ class Cache:
     def open(self, name: str) -> "Rows":
         """Open a dense or top-k tensor for reading by rows; raises UsageError if it is not here."""
         entry = self.entry(name)
-        return Rows(entry, self.manifest.shard_rows, [shard for _, shard in self.shards(entry)])
+        shards = [tensors for _, tensors in self.shards[name]]
+        return Rows(entry, self.manifest.shard_rows, shards)
 
     def entry(self, name: str) -> TensorEntry:
         """Return the manifest's entry of a tensor; raises UsageError if the cache has none."""
@@ -122,54 +137,21 @@ class Cache:
             )
         return entry
 
-    def shards(self, entry: TensorEntry) -> list[tuple[ShardEntry, dict[str, Stored]]]:
-        """Open a tensor's shards in order, their headers checked against the manifest."""
-        opened = []
-        for shard in self.manifest.shards_of(entry.name):
-            tensors = open_stored(self.artifact.path / shard.file)
-            self._check_shard(entry, shard, tensors)
-            opened.append((shard, tensors))
-        return opened
-
-    def _sparse(self, entry: TensorEntry, shard: ShardEntry) -> Csr:
-        path = self.artifact.path / shard.file
+    def sparse(self, shard: ShardEntry) -> Csr:
+        """Return the sparse features of one shard; raises IntegrityError where they are none."""
+        entry, path = self.entry(FEATURES), self.artifact.path / shard.file
         tensors = load_tensors(path)
-        try:
-            rows = Csr(
-                tensors["features.start"],
-                tensors["features.column"],
-                tensors.get("features.value"),
-                entry.width,
-            )
-            fits = (
-                len(rows) == shard.stop - shard.start
-                and rows.start_N.dtype == torch.int64
-                and rows.column_E.dtype == torch.int32
-                and rows.has_valid_starts()
-                and _inside(rows.column_E, entry.width)
-                and bool(rows.values().isfinite().all())
-            )
-        except (KeyError, IndexError, RuntimeError):
-            fits = False
-        if not fits:
-            raise _mismatch(path, entry, shard)
+        rows = Csr(
+            tensors["features.start"],
+            tensors["features.column"],
+            tensors.get("features.value"),
+            entry.width,
+        )
+        if not rows.has_valid_starts() or not _inside(rows.column_E, entry.width):
+            raise IntegrityError(f"{path} holds no sparse rows of {entry.width} columns", REMAKE)
+        if rows.value_E is not None and not is_finite(rows.value_E):
+            raise IntegrityError(f"{path}: {entry.name} holds NaN or infinite values", REMAKE)
         return rows
-
-    def _check_shard(
-        self, entry: TensorEntry, shard: ShardEntry, tensors: dict[str, Stored]
-    ) -> None:
-        path, rows = self.artifact.path / shard.file, shard.stop - shard.start
-        if entry.kind == "edge":
-            start_N = self._graph["edges.start"]
-            count = int(start_N[shard.stop] - start_N[shard.start])
-            wanted = {entry.name: (DTYPES[entry.dtype], (count,))}
-        elif entry.kind == "csr":
-            return  # checked where its rows are read
-        else:
-            wanted = stored_shapes(entry, rows)
-        found = {name: (stored.dtype, stored.shape) for name, stored in tensors.items()}
-        if found != wanted:
-            raise _mismatch(path, entry, shard)
 
 
 class Rows:
@@ -181,6 +163,11 @@ class Rows:
         self.entry = entry
         self.shard_rows = shard_rows
         self._shards = shards
+        self._counted = f"{entry.name}.rest" if entry.kind == "topk" else entry.name
+
+    def __len__(self) -> int:
+        last = len(self._shards) - 1
+        return last * self.shard_rows + len(self._shards[last][self._counted])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -189,7 +176,10 @@ class Rows:
         return torch.float32 if decoded else DTYPES[self.entry.dtype]
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Return rows [start, stop), [stop - start, W]; raises IntegrityError if one is not finite."""
+        """Return rows [start, stop), [stop - start, W].
+
+        Raises IndexError for rows that are not there, IntegrityError if one is not finite.
+        """
         rows = torch.empty(stop - start, self.entry.width, dtype=self.dtype)
         self.read_into(start, rows)
         return rows
@@ -197,36 +187,51 @@ class Rows:
     def read_into(self, start: int, rows: Tensor) -> None:
         """Fill a contiguous tensor [n, W] of type `dtype` with rows [start, start + n)."""
         stop, at = start + len(rows), start
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start} … {stop} of {len(self)} rows of {self.entry.name}")
         while at < stop:
             index = at // self.shard_rows
             end = min(stop, (index + 1) * self.shard_rows)
-            self._read_part(index, at - index * self.shard_rows, rows[at - start : end - start])
+            part = rows[at - start : end - start]
+            self._read_part(index, at - index * self.shard_rows, part)
+            if part.dtype.is_floating_point and not is_finite(part):
+                raise IntegrityError(
+                    f"{self._file(index)}: {self.entry.name} holds NaN or infinite values",
+                    REMAKE,
+                )
             at = end
-        if rows.dtype.is_floating_point and not bool(rows.isfinite().all()):
-            raise IntegrityError(f"{self.entry.name} holds NaN or infinite values")
 
     def _read_part(self, index: int, start: int, rows: Tensor) -> None:
         shard, name = self._shards[index], self.entry.name
         if self.dtype == DTYPES[self.entry.dtype] and self.entry.kind == "dense":
             shard[name].read_into(start, rows)
             return
-        stop = start + len(rows)
+        tensors = self.read_stored(index, start, start + len(rows))
+        rows.copy_(decode(tensors, self.entry))
+
+    def read_stored(self, index: int, start: int, stop: int) -> dict[str, Tensor]:
+        """Return rows [start, stop) of a shard as they are stored, not decoded.
+
+        Raises IntegrityError where a top-k row names a class that is not there.
+        """
         tensors = {
             key: stored.read() if key.endswith(".scale") else stored.read(start, stop)
-            for key, stored in shard.items()
+            for key, stored in self._shards[index].items()
         }
-        if self.entry.kind == "topk" and not _inside(tensors[f"{name}.index"], self.entry.width):
-            raise IntegrityError(f"{name} names a class outside 0 … {self.entry.width - 1}")
-        rows.copy_(decode(tensors, self.entry))
+        name, width = self.entry.name, self.entry.width
+        if self.entry.kind == "topk" and not _inside(tensors[f"{name}.index"], width):
+            raise IntegrityError(
+                f"{self._file(index)}: {name} names a class outside 0 … {width - 1}",
+                REMAKE,
+            )
+        return tensors
+
+    def _file(self, index: int) -> Path:
+        return self._shards[index][self._counted].path
 
 
 def _inside(index_E: Tensor, width: int) -> bool:
     return len(index_E) == 0 or 0 <= int(index_E.min()) <= int(index_E.max()) < width
-
-
-def _mismatch(path: Path, entry: TensorEntry, shard: ShardEntry) -> IntegrityError:
-    rows = shard.stop - shard.start
-    return IntegrityError(f"{path} does not hold {rows} rows of {entry.name} as the manifest says")
 
 
 def _stack(parts: list[Csr]) -> Csr:

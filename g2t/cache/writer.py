@@ -5,18 +5,22 @@ while its bytes are still in memory and kept in `OUT.partial/scratch/` until the
 """
 
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from g2t.artifact import SCRATCH, file_identity, read_json, sync, write_json
-from g2t.cache.codec import encode
-from g2t.cache.format import DtypeName, ShardEntry, TensorEntry, shard_name
+from g2t.cache.codec import TINY, encode, magnitude
+from g2t.cache.format import DTYPES, ShardEntry, StoredDtype, TensorEntry, shard_name
 from g2t.errors import IntegrityError
 from g2t.graph.bundle import feature_tensors
 from g2t.graph.csr import Csr
+from g2t.stored import TensorFile
 from g2t.tensors import load_facts, save_tensors
 
 
@@ -30,7 +34,6 @@ class CacheWriter:
         self.folder = folder
         self.rows = rows
         self.shard_rows = shard_rows
-        (folder / SCRATCH).mkdir(exist_ok=True)
 
     @property
     def shards(self) -> int:
@@ -46,26 +49,22 @@ class CacheWriter:
         """Tell whether a shard stands already, whole and with these rows."""
         return self._finished(name, index) is not None
 
-    def write(self, name: str, index: int, tensors: Mapping[str, Tensor], error: float) -> None:
-        """Write one shard; the same rows give the same bytes, whoever writes them."""
-        path, facts = self.folder / shard_name(name, index), self._facts(name, index)
-        self.write_file(path.name, tensors, {**facts, "relative_error": error})
-
     def write_file(self, file: str, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
         """Write a file of the cache under its name only when it is whole, and note its digest."""
-        path = self.folder / file
-        temporary = path.with_name(f"{file}.{os.getpid()}.tmp")
+        temporary = self.temporary(file)
         save_tensors(temporary, tensors, facts)
+        sync(temporary)
         self.adopt(temporary, file)
 
-    def adopt(self, temporary: Path, file: str) -> None:
-        """Take a file written elsewhere in the folder as a file of the cache."""
+    def write(self, name: str, index: int, tensors: Mapping[str, Tensor], error: float) -> None:
+        """Write one shard; the same rows give the same bytes, whoever writes them."""
+        temporary = self.temporary(shard_name(name, index))
+        save_tensors(temporary, tensors, self.facts(name, index))
         sync(temporary)
-        write_json(self._note(file), file_identity(temporary))
-        temporary.replace(self.folder / file)
+        self.adopt(temporary, shard_name(name, index), error)
 
     def write_rows(
-        self, name: str, index: int, rows: Tensor, dtype: DtypeName, topk: int | None = None
+        self, name: str, index: int, rows: Tensor, dtype: StoredDtype, topk: int | None = None
     ) -> None:
         """Encode the float rows [N, W] of a shard and write it."""
         tensors, error = encode(name, rows, dtype, topk)
@@ -74,6 +73,29 @@ class CacheWriter:
     def write_sparse(self, name: str, index: int, rows: Csr) -> None:
         """Write a shard of sparse features, exactly as they are."""
         self.write(name, index, feature_tensors(rows), 0.0)
+
+    def stream(
+        self, name: str, index: int, width: int, dtype: StoredDtype, topk: int | None = None
+    ) -> "ShardStream":
+        """Open a shard that takes float rows block by block."""
+        return ShardStream(self, name, index, width, dtype, topk)
+
+    def temporary(self, file: str) -> Path:
+        """Return where this process writes a file before it gets its name."""
+        return temporary_of(self.folder / file)
+
+    def adopt(self, temporary: Path, file: str, error: float = 0.0) -> None:
+        """Give a synced file its name, after its digest and error were noted."""
+        self.note(file, {**file_identity(temporary), "relative_error": error})
+        temporary.replace(self.folder / file)
+
+    def note(self, file: str, facts: Mapping[str, Any]) -> None:
+        """Note `bytes`, `xxh3_128` and `relative_error` of a file of the cache."""
+        # No parents: where another worker has just committed, OUT.partial must not come back.
+        (self.folder / SCRATCH).mkdir(exist_ok=True)
+        own = temporary_of(self._note(file))  # another worker may write the same
+        write_json(own, facts)
+        own.replace(self._note(file))
 
     def entries(self, tensor: TensorEntry) -> tuple[TensorEntry, list[ShardEntry]]:
         """Describe a finished tensor and its shards for the manifest.
@@ -97,31 +119,103 @@ class CacheWriter:
 
     def identity(self, file: str) -> dict[str, Any]:
         """Return `bytes` and `xxh3_128` of a finished file, noted when it was written."""
-        path, note = self.folder / file, self._note(file)
+        note = self._read_note(file)
+        if note is None:
+            return file_identity(self.folder / file)
+        return {key: note[key] for key in ("bytes", "xxh3_128")}
+
+    def _read_note(self, file: str) -> dict[str, Any] | None:
+        """Return what was noted of a file, None where nothing was or it is of another file."""
         try:
-            known = read_json(note)
+            note = read_json(self._note(file))
         except IntegrityError:
-            known = {}
-        if known.get("bytes") != path.stat().st_size:
-            known = file_identity(path)
-            write_json(note, known)
-        return known
+            return None
+        path = self.folder / file
+        return note if path.exists() and note.get("bytes") == path.stat().st_size else None
 
     def _note(self, file: str) -> Path:
         return self.folder / SCRATCH / f"{file}.digest"
 
-    def _facts(self, name: str, index: int) -> dict[str, Any]:
+    def facts(self, name: str, index: int) -> dict[str, Any]:
+        """Return what the header of a shard says."""
         start, stop = self.span(index)
         return {"tensor": name, "start": start, "stop": stop}
 
     def _finished(self, name: str, index: int) -> float | None:
-        """Return the recorded error of a shard that already holds these rows, else None."""
-        path = self.folder / shard_name(name, index)
-        if not path.exists():
-            return None
+        """Return the noted error of a shard that already holds these rows, else None."""
+        file = shard_name(name, index)
+        note = self._read_note(file)
         try:
-            found = dict(load_facts(path))
+            held = note is not None and load_facts(self.folder / file) == self.facts(name, index)
         except IntegrityError:
             return None
-        error = found.pop("relative_error", None)
-        return float(error) if found == self._facts(name, index) and error is not None else None
+        return float(note["relative_error"]) if held and note is not None else None
+
+
+def temporary_of(path: Path) -> Path:
+    """Return where this process writes a file before it gets its name.
+
+    Workers on other hosts share the folder and may have the same process id.
+    """
+    return path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
+
+
+class ShardStream:
+    """One shard while its rows arrive: plain types go to the file at once, others at the end.
+
+    Only `int8` (a scale per column) and top-k hold a shard's rows in memory.
+    """
+
+    def __init__(
+        self,
+        writer: CacheWriter,
+        name: str,
+        index: int,
+        width: int,
+        dtype: StoredDtype,
+        topk: int | None,
+    ) -> None:
+        self.writer, self.name, self.index = writer, name, index
+        self.dtype, self.topk = dtype, topk
+        self._file = shard_name(name, index)
+        self._path = writer.temporary(self._file)
+        start, stop = writer.span(index)
+        self._rows, self._at = stop - start, 0
+        self._error = self._most = 0.0
+        self._held: list[Tensor] = []
+        self._stream = None
+        if topk is None and dtype != "int8":
+            shape = {name: (DTYPES[dtype], (self._rows, width))}
+            self._stream = TensorFile(self._path, shape, writer.facts(name, index))
+
+    def append(self, rows_BW: Tensor) -> None:
+        """Take the next rows, float32; raises InputError where they do not fit the type."""
+        if self._stream is None:
+            self._held.append(rows_BW.clone())
+            return
+        tensors, error = encode(self.name, rows_BW, self.dtype)
+        most = magnitude(rows_BW)
+        # `encode` divides by the block's largest magnitude; a shard's error is over the shard's.
+        self._error, self._most = max(self._error, error * most), max(self._most, most)
+        self._stream.write(self.name, self._at, tensors[self.name])
+        self._at += len(rows_BW)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            self._stream.__exit__(kind, error, trace)
+        if kind is not None:
+            self._path.unlink(missing_ok=True)
+        elif self._stream is None:
+            rows = torch.cat(self._held)
+            self.writer.write_rows(self.name, self.index, rows, self.dtype, self.topk)
+        else:
+            assert self._at == self._rows
+            self.writer.adopt(self._path, self._file, self._error / max(self._most, TINY))

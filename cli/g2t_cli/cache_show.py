@@ -1,0 +1,54 @@
+"""A cache as aligned text: facts, then its tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def show_cache(summary: Mapping[str, Any]) -> None:
+    """Print a `g2t.cache-summary/1` as aligned text: facts, then a table of tensors."""
+    teacher, sizes = summary["teacher"], summary["split_sizes"]
+    parts = ", ".join(f"{part} {count}" for part, count in sizes.items())
+    facts = {
+        "cache": summary["path"],
+        "digest": summary["digest"],
+        "rows": f"{summary['rows']} in shards of {summary['shard_rows']}",
+        "edges": summary["edges"],
+        "bytes": summary["bytes"],
+        "task": f"{summary['task']}, {summary['classes']} classes, {summary['metric']}",
+        "graph": f"{summary['graph']['name']} {_short(summary['graph'])}",
+        "split": f"{summary['split']['name']} {_short(summary['split'])}: {parts}",
+        "teacher": f"{teacher['name']} {_short(teacher)}: {teacher['layers']} layers, "
+        f"features {teacher['scaling']}",
+        "hops": summary["hops"],
+        "projection": "none" if summary["projection"] is None else _short(summary["projection"]),
+    }
+    _print_aligned([(key, str(value)) for key, value in facts.items()])
+    print()
+    header = ("tensor", "kind", "dtype", "width", "topk", "shards", "bytes", "error", "digest")
+    rows = [
+        (
+            tensor["name"],
+            tensor["kind"],
+            tensor["dtype"],
+            str(tensor["width"]),
+            "-" if tensor["topk"] is None else str(tensor["topk"]),
+            str(tensor["shards"]),
+            str(tensor["bytes"]),
+            f"{tensor['relative_error']:.2g}",
+            _short(tensor),
+        )
+        for tensor in summary["tensors"]
+    ]
+    _print_aligned([header, *rows])
+
+
+def _short(named: Mapping[str, Any]) -> str:
+    return str(named["digest"])[:19]
+
+
+def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
