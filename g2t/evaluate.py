@@ -100,7 +100,7 @@ def scores_of(case: Case) -> dict[str, Any]:
     """Return `g2t.evaluation/1`: fractions on the validation and test nodes."""
     student, graph, split = case.student.model, case.graph, case.split
     tokens = None if case.cache is None else case.cache.tokens(student.hops)
-    features = take_rows(graph.features, split.nodes)
+    features = student.read(take_rows(graph.features, split.nodes))
     inputs = student.prepare(features, induced(graph.edges, split.nodes), tokens)
     rows = {
         "val": torch.searchsorted(split.nodes, split.parts.val),

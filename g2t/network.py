@@ -3,11 +3,11 @@
 `model.json` says what to build and from what it learned; both files are part of the identity.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from g2t.artifact import Artifact, open_artifact, read_json, write_json
 from g2t.errors import IntegrityError
@@ -24,10 +24,10 @@ def write_network(folder: Path, facts: dict[str, Any], model: nn.Module) -> None
     save_tensors(folder / WEIGHTS, model.state_dict())
 
 
-def read_network(
-    path: Path, kind: str, schema: str, build: Callable[[dict[str, Any]], N]
-) -> tuple[Artifact, dict[str, Any], N]:
-    """Open an artefact of a kind and return it, its `model.json`, and the network in eval mode.
+def read_weights(
+    path: Path, kind: str, schema: str
+) -> tuple[Artifact, dict[str, Any], dict[str, Tensor]]:
+    """Open an artefact of a kind and return it, its `model.json` and its tensors, nothing built.
 
     Raises InputError if there is none, IntegrityError if it was changed or is of a newer version.
     """
@@ -38,10 +38,31 @@ def read_network(
             f"{path} has schema {facts.get('schema')!r}, this g2t reads {schema!r}",
             "upgrade g2t to read it",
         )
+    return artifact, facts, load_tensors(path / WEIGHTS)
+
+
+def assemble(
+    path: Path,
+    facts: dict[str, Any],
+    weights: Mapping[str, Tensor],
+    build: Callable[[dict[str, Any]], N],
+) -> N:
+    """Build a network and give it its weights, in eval mode; IntegrityError if they disagree."""
     try:
         model = build(facts)
-        model.load_state_dict(load_tensors(path / WEIGHTS))
+        model.load_state_dict(dict(weights))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise IntegrityError(f"{path}: {WEIGHTS} and {FACTS} disagree: {error}") from error
     model.eval()
-    return artifact, facts, model
+    return model
+
+
+def read_network(
+    path: Path, kind: str, schema: str, build: Callable[[dict[str, Any]], N]
+) -> tuple[Artifact, dict[str, Any], N]:
+    """Open an artefact of a kind and return it, its `model.json`, and the network in eval mode.
+
+    Raises what `read_weights` and `assemble` raise.
+    """
+    artifact, facts, weights = read_weights(path, kind, schema)
+    return artifact, facts, assemble(path, facts, weights, build)

@@ -10,7 +10,7 @@ from typing import Any
 
 from g2t.artifact import RECORD, read_json, write_json
 from g2t.config import layered, validate
-from g2t.distill.settings import distill_settings
+from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
 from g2t.evaluate import Sources, evaluate
@@ -35,7 +35,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
         "split": recipe.split,
         "import": resolve_import(recipe.source, recipe.import_).model_dump(mode="json"),
         "teach": teacher.model_dump(mode="json", exclude={"split", "seed"}),
-        "export": validate(ExportSettings, recipe.export).model_dump(mode="json"),
+        "export": _export_settings(recipe).model_dump(mode="json"),
         "students": {
             name: distill_settings(recipe.student(name)).model_dump(mode="json", exclude={"seed"})
             for name in recipe.students
@@ -65,7 +65,7 @@ def run(
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from error
     graph = import_graph(recipe.source, out / "graph", recipe.import_, root, progress, force).path
-    export_settings = validate(ExportSettings, recipe.export)
+    export_settings = _export_settings(recipe)
     evaluations: dict[str, list[dict[str, Any]]] = {name: [] for name in recipe.students}
     for seed in seeds:
         folder = out / f"seed-{seed}"
@@ -85,6 +85,13 @@ def run(
     table = tabulate(evaluations, list(seeds), recipe.split)
     write_json(out / RECORD, table)
     return table
+
+
+def _export_settings(recipe: Recipe) -> ExportSettings:
+    """Return the export's settings; where none are named, signals are what the students need."""
+    students = [distill_settings(recipe.student(name)) for name in recipe.students]
+    needed = frozenset({"layers", "logits"}).union(*map(signals_of, students))
+    return validate(ExportSettings, {"signals": sorted(needed), **recipe.export})
 
 
 def _check_out(out: Path) -> None:

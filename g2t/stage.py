@@ -7,7 +7,6 @@ is complete. Same settings and inputs again: already done. Unfinished: resume. D
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,25 +16,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from filelock import FileLock, Timeout
-
 import g2t
 from g2t.artifact import (
     METRICS,
     RECORD,
     SCHEMA,
-    SCRATCH,
     Artifact,
     file_identity,
     is_artifact,
     open_artifact,
     outputs_digest,
-    partial_path,
     read_json,
     sync,
     write_json,
 )
-from g2t.errors import G2TError, InputError, Stopped
+from g2t.errors import G2TError, InputError, Stopped, UsageError
+from g2t.place import Place, is_free, is_rest, remove
+
+#: Seconds that a worker waits for another one to begin or to commit.
+PATIENCE = 300.0
 
 
 class Stage:
@@ -48,6 +47,9 @@ class Stage:
 
     `finished` is the artefact that the same settings and inputs have already made. Entering raises
     InputError where something else stands at OUT or OUT.partial and `force` is not given.
+
+    With `grows`, an OUT of other settings is replaced at the commit and not refused. With several
+    `workers`, the lock is held only to begin and to commit, so that they share OUT.partial.
     """
 
     def __init__(
@@ -58,40 +60,58 @@ class Stage:
         inputs: Mapping[str, str],
         seed: int,
         force: bool = False,
+        *,
+        grows: bool = False,
+        workers: int = 1,
     ) -> None:
         self.given = out
         self.out = out.resolve()  # a link is followed, so that what it names is replaced
         self.kind = kind
-        self.path = partial_path(self.out)
+        self._place = Place(self.out)
+        self.path = self._place.partial
         self.force = force
+        self.grows = grows
+        self.shared = workers > 1
         self.finished: Artifact | None = None
         self._plan = {"kind": kind, "config": dict(config), "inputs": dict(inputs), "seed": seed}
         self._started = time.time()
-        self._open = ExitStack()
+        self._lock = ExitStack()
+        self._locked = False
 
     def __enter__(self) -> Self:
-        if self.standing()[0] == "done":  # needs no lock, so it works in a folder of others
+        if self._is_done():  # needs no lock, so it works in a folder of others
             self.finished = open_artifact(self.given, self.kind)
+            self._place.mend()
             return self
-        try:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            path = self.out.with_name(self.out.name + ".lock")
-            path.touch()  # filelock takes a folder that refuses the file for a lock held elsewhere
-            lock = FileLock(path, timeout=0)
-            self._open.enter_context(lock)
-        except Timeout:
-            raise InputError(
-                f"another g2t is writing {self.out}", "wait for it, or choose another --out"
-            ) from None
-        except OSError as error:
-            raise InputError(f"cannot write {self.out}: {error.strerror}") from error
-        self._open.callback(Path(lock.lock_file).unlink, missing_ok=True)
+        if self.shared and self.force:
+            raise UsageError("--force and several workers do not go together", f"remove {self.out}")
+        self.lock()
         try:
             self._claim()
         except BaseException:
-            self._open.close()
+            self._unlock()
             raise
+        if self.shared:
+            self._unlock()
         return self
+
+    def lock(self) -> None:
+        """Take the lock until the stage ends; raises InputError where another g2t writes OUT."""
+        if not self._locked:
+            self._lock.enter_context(self._place.locked(PATIENCE if self.shared else 0))
+            self._locked = True
+
+    def _unlock(self) -> None:
+        self._lock.close()
+        self._locked = False
+
+    def overtaken(self) -> bool:
+        """Tell whether another worker has committed OUT, waiting for one that is about to."""
+        if not self.shared:
+            return False
+        with suppress(InputError):
+            self.lock()
+        return self._is_done()
 
     def __exit__(
         self,
@@ -99,27 +119,33 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, G2TError) and not isinstance(error, Stopped):
-            shutil.rmtree(self.path, ignore_errors=True)  # nothing of it could be resumed
-        self._open.close()
-        if isinstance(error, OSError) and error.filename is not None:
-            raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+        if isinstance(error, G2TError) and not (self.shared or _is_passing(error)):
+            remove(self.path)  # nothing of it could be resumed
+        self._unlock()
+        if isinstance(error, OSError) and error.errno is not None:
+            # What fails on a descriptor, such as a write to a full disk, does not name its file.
+            name = error.filename2 or error.filename or self.path
+            raise InputError(
+                f"cannot write {name}: {error.strerror}",
+                "mend this and run the same command: it goes on where it stopped",
+            ) from error
 
     def standing(self) -> tuple[Literal["new", "done", "unfinished", "refused", "foreign"], str]:
         """Tell how OUT stands to what is asked, and why if it is in the way; changes nothing."""
-        if self.out.exists() and not _is_free(self.out):
+        if self.out.exists() and not is_free(self.out):
             if not is_artifact(self.out):
                 return "foreign", f"{self.out} exists and is no g2t {self.kind}"
             record = read_json(self.out / RECORD)
             if record.get("kind") != self.kind:
                 return "foreign", f"{self.out} is a {record.get('kind')}, not a {self.kind}"
             difference = self._difference(record)
-            if not self.force and difference:
+            if not self.force and difference and not self.grows:
                 return "refused", f"{self.out} was made with other settings or inputs: {difference}"
-            if not self.force:
+            if not self.force and not difference:
                 return "done", ""
-        if self.path.exists() and not _is_free(self.path) and not is_artifact(self.path):
-            return "foreign", f"{self.path} is in the way and none of ours"
+        for path in (self.path, self._place.replaced):
+            if path.exists() and not is_free(path) and not is_artifact(path):
+                return "foreign", f"{path} is in the way and none of ours"
         if self._begun() and not self.force:
             difference = self._difference(read_json(self.path / RECORD))
             if difference:
@@ -130,9 +156,17 @@ class Stage:
             return "unfinished", ""
         return "new", ""
 
+    def _is_done(self) -> bool:
+        """Tell whether OUT is what is asked for, as far as can be seen without the lock."""
+        with suppress(G2TError):  # such as a look between the renames of another
+            return self.standing()[0] == "done"
+        return False
+
     def _begun(self) -> bool:
-        """Tell whether OUT.partial holds work beyond its record and log."""
+        """Tell whether OUT.partial holds work beyond its record and log, or may soon, by others."""
         files = [file.name for file in self.path.glob("*")]
+        if self.shared and RECORD in files:
+            return True
         return RECORD in files and any(name not in (RECORD, METRICS) for name in files)
 
     def _claim(self) -> None:
@@ -141,14 +175,15 @@ class Stage:
         if standing == "foreign":
             raise InputError(reason, "choose another --out")
         if standing == "refused":
-            raise InputError(reason, "choose another --out, or replace it with --force")
+            way_out = "choose another --out, or replace it with --force"
+            raise InputError(reason, "finish that first, or remove it" if self.grows else way_out)
         if standing == "done":
             self.finished = open_artifact(self.given, self.kind)
             return
         if standing == "unfinished":
             return
         try:
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove(self.path)
             self.path.mkdir()
             write_json(self.path / RECORD, {"schema": SCHEMA, "status": "unfinished", **self._plan})
         except OSError as error:
@@ -184,17 +219,18 @@ class Stage:
 
         `identity` gives the bytes and the digest of a file by name where they are known already.
         """
-        for rest in (*self.path.rglob("*.tmp"), *self.path.rglob(".tmp*")):
-            rest.unlink()  # left by a kill in the middle of a write
+        files = [
+            file
+            for file in sorted(self.path.rglob("*"))
+            if file.is_file() and not is_rest(file.relative_to(self.path))
+        ]
         outputs = {
             str(file.relative_to(self.path)): dict(
                 file_identity(file) if identity is None else identity(file.name)
             )
-            for file in sorted(self.path.rglob("*"))
-            if file.is_file() and file.name not in (RECORD, METRICS)
-            if file.parent.name != SCRATCH
+            for file in files
+            if file.name not in (RECORD, METRICS)
         }
-        shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         digest = outputs_digest(outputs)
         record = {
             "schema": SCHEMA,
@@ -207,26 +243,16 @@ class Stage:
             "environment": environment(),
             "timings": {"started": self._started, "seconds": round(time.time() - self._started, 3)},
         }
-        write_json(self.path / RECORD, record)
-        for file in self.path.iterdir():
+        for file in files:
             sync(file)
-        sync(self.path)
-        self._replace()
+        write_json(self.path / RECORD, record)
+        self._place.publish()
         return Artifact(self.given, self.kind, digest, record)
 
-    def _replace(self) -> None:
-        replaced = self.out.with_name(self.out.name + ".replaced")
-        shutil.rmtree(replaced, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            self.out.rename(replaced)
-        self.path.rename(self.out)
-        sync(self.out.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
 
-
-def _is_free(path: Path) -> bool:
-    """Tell whether a path that exists is an empty folder."""
-    return path.is_dir() and not any(path.iterdir())
+def _is_passing(error: G2TError) -> bool:
+    """Tell whether the same command may succeed later: after a signal, or a disk that failed."""
+    return isinstance(error, Stopped) or isinstance(error.__context__, OSError)
 
 
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:

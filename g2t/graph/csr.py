@@ -3,6 +3,7 @@
 Shape letters: `N` rows, `F` columns, `E` entries, `B` chosen rows, `D` width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,3 +158,15 @@ def from_pairs(source_E: Tensor, target_E: Tensor, nodes: int) -> Csr:
     row_E, column_E = order_E // nodes, order_E % nodes
     start_N = F.pad(torch.bincount(row_E, minlength=nodes).cumsum(0), (1, 0))
     return Csr(start_N, column_E.int(), None, nodes)
+
+
+def stack(parts: Sequence[Csr]) -> Csr:
+    """Put blocks of sparse rows on top of each other; values are stored if one of them has some."""
+    counts_N = torch.cat([part.counts_N for part in parts])
+    valued = any(part.value_E is not None for part in parts)
+    return Csr(
+        F.pad(counts_N.cumsum(0), (1, 0)),
+        torch.cat([part.column_E for part in parts]),
+        torch.cat([part.values() for part in parts]) if valued else None,
+        parts[0].width,
+    )

@@ -17,6 +17,7 @@ from g2t.config import Settings
 from g2t.graph.csr import Csr, Features, is_bag_of_words
 from g2t.graph.structure import Propagation
 from g2t.student.normalize import Normalize
+from g2t.units import Size
 
 
 class ModelSettings(Settings):
@@ -38,6 +39,10 @@ class TrainSettings(Settings):
     lr: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     ema: float = Field(0.98, ge=0, lt=1, description="decay of the averaged weights; 0: off")
+    buffer: Size = Field(
+        256 << 20, description="memory for the teacher's rows; a larger cache is read by blocks"
+    )
+    block: int = Field(1024, ge=1, description="consecutive rows that are read at once")
     checkpoint_seconds: float = Field(60, ge=0, description="time between checkpoints")
 
 
@@ -82,6 +87,18 @@ class Student(nn.Module):
     hops = 0
     blocks: nn.ModuleList
     normalize: Normalize
+    #: A fixed projection [F, W] that features go through first, of a cache that was made with one.
+    basis: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("basis", None)
+
+    def read(self, features: Features) -> Features:
+        """Return what the student reads of features: themselves, or their projection [N, W]."""
+        if self.basis is None:
+            return features
+        return features.project(self.basis) if isinstance(features, Csr) else features @ self.basis
 
     def fit(self, features: Features, edges: Csr, tokens: Tensor | None) -> None:
         """Learn the normalisation from the nodes of the cache."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from g2t.artifact import Artifact
 from g2t.config import look_up
 from g2t.network import read_network
@@ -35,6 +37,8 @@ def build(facts: dict[str, Any]) -> Student:
     model: Student = kind(
         features["width"], features["kind"] == "csr", len(facts["classes"]), settings
     )
+    if features.get("projected_from") is not None:
+        model.basis = torch.zeros(features["projected_from"], features["width"])
     return model
 
 

@@ -18,6 +18,7 @@ from g2t.config import Settings
 from g2t.graph.csr import Csr, Features
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.graph.structure import propagation, torch_csr
+from g2t.teacher.description import Description, LayerFacts, LinearFacts, NormFacts
 
 
 class FrameSettings(Settings):
@@ -60,6 +61,14 @@ def structure_of(edges: Csr, device: torch.device) -> Structure:
     return Structure(torch_csr(edges).to(device), gcn.to(device), pairs.to(device))
 
 
+class DescribedConvolution(nn.Module):
+    """A convolution that can say what it computes, so that export runs it row by row."""
+
+    def facts(self) -> LayerFacts:
+        """Return its part of a layer; tensors are named as in its own state."""
+        raise NotImplementedError
+
+
 class GNN(nn.Module):
     """A stack of convolutions in the shared frame.
 
@@ -95,23 +104,63 @@ class GNN(nn.Module):
 
     def forward(self, features: Features, structure: Structure) -> Trace:
         """Return the embedding of every hidden layer and the logits, for all nodes."""
-        state: Features = features
-        if self.pre is not None:
-            state = F.relu(self.pre(drop_entries(state, self.dropout, self.training)))
+        state = self.begin(features)
         layers = []
-        for index, convolution in enumerate(self.convolutions):
-            given = drop_entries(state, self.dropout, self.training)
-            state = convolution(given, structure)
-            if len(self.shortcuts):
-                state = state + self.shortcuts[index](given)
+        for index in range(len(self.convolutions)):
+            state = self.step(index, state, structure)
             if index < self.hidden:
-                state = F.relu(self.norms[index](state))
                 layers.append(state)
         assert isinstance(state, Tensor)
-        logits_NC: Tensor = state
-        if self.post is not None:
-            logits_NC = self.post(F.dropout(state, self.dropout, self.training))
-        return Trace(tuple(layers), logits_NC)
+        return Trace(tuple(layers), self.end(state))
+
+    def begin(self, features: Features) -> Features:
+        """Return what the first convolution reads, row by row."""
+        if self.pre is None:
+            return features
+        return F.relu(self.pre(drop_entries(features, self.dropout, self.training)))
+
+    def step(self, index: int, state: Features, structure: Structure) -> Tensor:
+        """Return what convolution `index` and all that stands with it make of a state, [N, D]."""
+        given = drop_entries(state, self.dropout, self.training)
+        output: Tensor = self.convolutions[index](given, structure)
+        if len(self.shortcuts):
+            output = output + self.shortcuts[index](given)
+        if index < self.hidden:
+            output = F.relu(self.norms[index](output))
+        return output
+
+    def end(self, state_ND: Tensor) -> Tensor:
+        """Return the logits of the last state, row by row."""
+        if self.post is None:
+            return state_ND
+        logits_NC: Tensor = self.post(F.dropout(state_ND, self.dropout, self.training))
+        return logits_NC
+
+    def describe(self) -> Description | None:
+        """Return the layers for `model.json`; None where a convolution does not describe itself."""
+        layers = []
+        for index, convolution in enumerate(self.convolutions):
+            if not isinstance(convolution, DescribedConvolution):
+                return None
+            facts = convolution.facts().below(f"convolutions.{index}.")
+            own = facts.own
+            if len(self.shortcuts):
+                own = (*own, LinearFacts(weight=f"shortcuts.{index}.weight"))
+            norm = self._norm_facts(index) if index < self.hidden else None
+            layers.append(
+                facts.model_copy(update={"own": own, "norm": norm, "relu": index < self.hidden})
+            )
+        before = LinearFacts(weight="pre.weight", bias="pre.bias") if self.pre else None
+        after = LinearFacts(weight="post.weight", bias="post.bias") if self.post else None
+        return Description(before=before, layers=tuple(layers), after=after)
+
+    def _norm_facts(self, index: int) -> NormFacts | None:
+        norm = self.norms[index]
+        if isinstance(norm, nn.LayerNorm):
+            return NormFacts(kind="layer", prefix=f"norms.{index}.", eps=norm.eps)
+        if isinstance(norm, nn.BatchNorm1d):
+            return NormFacts(kind="batch", prefix=f"norms.{index}.", eps=norm.eps)
+        return None
 
 
 def _norm(kind: str, width: int) -> nn.Module:

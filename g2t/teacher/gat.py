@@ -8,7 +8,8 @@ from torch_geometric.nn import GATConv
 
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear
-from g2t.teacher.frame import GNN, FrameSettings, Structure
+from g2t.teacher.description import AttentionFacts, LayerFacts, LinearFacts
+from g2t.teacher.frame import GNN, DescribedConvolution, FrameSettings, Structure
 
 
 class GATSettings(FrameSettings):
@@ -26,7 +27,7 @@ class GATSettings(FrameSettings):
         return self
 
 
-class Convolution(nn.Module):
+class Convolution(DescribedConvolution):
     """PyG's GATConv behind a linear map that takes sparse rows."""
 
     def __init__(self, d_in: int, d_out: int, heads: int, dropout: float) -> None:
@@ -40,6 +41,18 @@ class Convolution(nn.Module):
         """Return the heads' outputs side by side, [N, d_out]."""
         output: Tensor = self.aggregate(self.linear(features), structure.pairs)
         return output
+
+    def facts(self) -> LayerFacts:
+        """Describe the heads' weighted sums of W x_u, and b."""
+        attention = AttentionFacts(
+            source="aggregate.att_src",
+            target="aggregate.att_dst",
+            heads=self.aggregate.heads,
+            slope=self.aggregate.negative_slope,
+        )
+        message = LinearFacts(weight="linear.weight")
+        bias = "aggregate.bias"
+        return LayerFacts(operator="attention", message=message, attention=attention, bias=bias)
 
 
 class GAT(GNN):

@@ -5,10 +5,11 @@ from torch_geometric.nn import GCNConv
 
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear
-from g2t.teacher.frame import GNN, FrameSettings, Structure
+from g2t.teacher.description import LayerFacts, LinearFacts
+from g2t.teacher.frame import GNN, DescribedConvolution, FrameSettings, Structure
 
 
-class Convolution(nn.Module):
+class Convolution(DescribedConvolution):
     """PyG's GCNConv behind a linear map that takes sparse rows."""
 
     def __init__(self, d_in: int, d_out: int) -> None:
@@ -22,6 +23,11 @@ class Convolution(nn.Module):
         """Return Â X W + b, [N, d_out]."""
         output: Tensor = self.aggregate(self.linear(features), structure.gcn)
         return output
+
+    def facts(self) -> LayerFacts:
+        """Describe Â X W + b."""
+        message = LinearFacts(weight="linear.weight")
+        return LayerFacts(operator="gcn", message=message, bias="aggregate.bias")
 
 
 class GCN(GNN):

@@ -5,10 +5,11 @@ from torch_geometric.nn import SAGEConv
 
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear
-from g2t.teacher.frame import GNN, FrameSettings, Structure
+from g2t.teacher.description import LayerFacts, LinearFacts
+from g2t.teacher.frame import GNN, DescribedConvolution, FrameSettings, Structure
 
 
-class Convolution(nn.Module):
+class Convolution(DescribedConvolution):
     """PyG's SAGEConv, transformed before it aggregates: the mean of W x is W times the mean of x.
 
     The order costs nothing and keeps sparse rows sparse.
@@ -27,6 +28,12 @@ class Convolution(nn.Module):
         pair = (self.neighbour(features), self.root(features))
         output: Tensor = self.aggregate(pair, structure.mean)
         return output
+
+    def facts(self) -> LayerFacts:
+        """Describe W_n mean(x_u) + W_r x + b."""
+        own = LinearFacts(weight="root.weight", bias="root.bias")
+        message = LinearFacts(weight="neighbour.weight")
+        return LayerFacts(operator="mean", message=message, own=(own,))
 
 
 class SAGE(GNN):

@@ -127,7 +127,9 @@ def _train(
             checkpoint.after_epoch(stop, {"epoch": epoch, "best": best}, best_weights)
     checkpoint.discard()
     model.load_state_dict(best_weights)
-    write_network(stage.path, facts, model.cpu())
+    described = model.describe()
+    layers = None if described is None else described.model_dump(mode="json")
+    write_network(stage.path, {**facts, "layers": layers}, model.cpu())
     write_split(split, stage.path / SPLIT)
     return {**best, "split": split.name, "split_digest": split.digest}
 

@@ -1,0 +1,105 @@
+"""A second route to what a cache says: some rows, from teacher and graph, through PyG's own code.
+
+The export runs a description of the layers over column panels; here the network itself runs on the
+rows' neighbourhoods. Two such different ways only agree if both are right and no row was mixed up.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from g2t.cache.format import GRAPH, LOGITS, TensorEntry, layer_name
+from g2t.cache.reader import Cache
+from g2t.errors import IntegrityError, UsageError
+from g2t.export.add import check_lineage
+from g2t.export.edges import Edges, looped_edges
+from g2t.export.generic import gather, neighbourhood
+from g2t.export.plan import ExportSettings, plan_export
+from g2t.export.source import FeatureSource
+from g2t.graph.csr import Features
+from g2t.stored import open_stored
+from g2t.teacher.frame import GNN
+
+#: How far a stored row may be from the teacher's, relative to the tensor's largest magnitude: the
+#: error of an export whose messages were fp16, beside that of the type.
+SLACK = 2e-3
+
+
+@torch.inference_mode()
+def compare(
+    cache: Cache, teacher_path: Path, graph_path: Path, sample: int, seed: int
+) -> dict[str, float]:
+    """Return the largest relative error of every layer and of the logits over some random rows.
+
+    Rows are drawn by the seed; every neighbourhood is taken whole, so a sample near hubs reads much
+    of the graph. Raises IntegrityError where an error exceeds what the cache's type and its
+    computation explain, UsageError where the cache holds nothing of the teacher.
+    """
+    manifest = cache.manifest
+    plan = plan_export(teacher_path, graph_path, ExportSettings())
+    check_lineage(cache.artifact.path, manifest, plan)
+    generator = torch.Generator().manual_seed(seed)
+    rows_B = torch.randperm(cache.rows, generator=generator)[:sample].sort().values
+    names = [layer_name(layer) for layer in range(1, manifest.teacher.layers + 1)] + [LOGITS]
+    entries = [entry for entry in manifest.tensors if entry.name in names]
+    if not entries:
+        raise UsageError(
+            f"cache {cache.artifact.path} holds neither layers nor logits to compare",
+            "add them with g2t cache add",
+        )
+    scaling = plan.teacher.facts["features"]["scaling"]
+    features = FeatureSource(plan.graph, plan.nodes, scaling)
+    found = _recompute(cache, plan.teacher.network(), features, rows_B)
+    errors = {}
+    for entry in entries:
+        error = _error(cache, entry, rows_B, found[entry.name])
+        errors[entry.name] = error
+        if error > SLACK + 2 * entry.relative_error:
+            raise IntegrityError(
+                f"{entry.name} of cache {cache.artifact.path} is not what its teacher says: rows "
+                f"differ by {error:.2g} of its largest magnitude",
+                "export it again with --force",
+            )
+    return errors
+
+
+def _recompute(
+    cache: Cache, network: GNN, features: FeatureSource, rows_B: Tensor
+) -> dict[str, Tensor]:
+    """Return every layer and the logits of some ascending rows.
+
+    Layer l of the rows needs layer l - 1 of their in-neighbours, and so on down to the features:
+    the sets of rows are found from the top, the states computed from the bottom.
+    """
+    tensors = open_stored(cache.artifact.path / GRAPH)
+    observed = Edges(tensors["edges.start"], tensors["edges.column"])
+    with TemporaryDirectory() as folder:
+        looped = looped_edges(observed, Path(folder))
+        wanted_B, steps = rows_B, []
+        for _ in network.convolutions:
+            near, structure = neighbourhood(observed, looped, wanted_B)
+            steps.append((wanted_B, near, structure))
+            wanted_B = near
+    state: Features = network.begin(gather(features, wanted_B))
+    found = {}
+    for index, (wanted_B, near, structure) in enumerate(reversed(steps)):
+        own_B = torch.searchsorted(near, wanted_B)
+        state = network.step(index, state, structure)[own_B]
+        found[layer_name(index + 1)] = state[torch.searchsorted(wanted_B, rows_B)]
+    assert isinstance(state, Tensor)
+    return {**found, LOGITS: network.end(state)}
+
+
+def _error(cache: Cache, entry: TensorEntry, rows_B: Tensor, wanted_BD: Tensor) -> float:
+    """Return the largest error of some rows over their largest magnitude.
+
+    Of top-k logits only the kept ones are compared: the others share what was left.
+    """
+    stored = cache.open(entry.name)
+    found_BD = torch.cat([stored.read(row, row + 1) for row in rows_B.tolist()]).float()
+    off_BD = (found_BD - wanted_BD).abs()
+    if entry.topk is not None:
+        off_BD = off_BD.gather(1, found_BD.topk(entry.topk, 1).indices)
+    return float(off_BD.max() / wanted_BD.abs().max().clamp(min=1e-30))

@@ -1,0 +1,181 @@
+"""Teacher + graph → cache: every layer and the logits, once, so that the GNN never runs again."""
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+
+from g2t.artifact import Artifact, write_json
+from g2t.cache.describe import figures
+from g2t.cache.format import (
+    GRAPH,
+    MANIFEST,
+    PROJECTION,
+    Manifest,
+    NamedDigest,
+    TeacherEntry,
+)
+from g2t.cache.writer import CacheWriter
+from g2t.errors import G2TError, Stopped
+from g2t.export.edges import observed_edges
+from g2t.export.graph_file import write_graph_file
+from g2t.export.memory import OWN_SHARE, available, resident
+from g2t.export.plan import ExportPlan, ExportSettings, plan_export
+from g2t.export.share import Share, wait_for
+from g2t.export.walk import Work
+from g2t.export.write import Making, check_memory, write_tensors
+from g2t.runtime import Progress, Silent
+from g2t.stage import Stage
+
+
+class _Signal(BaseException):
+    """SIGTERM or SIGUSR1; no handler of errors takes it for one."""
+
+
+@contextmanager
+def leaving_on_signal() -> Iterator[None]:
+    """Leave by `Stopped` as soon as SIGTERM or SIGUSR1 arrives.
+
+    A training loop has to reach its next checkpoint; of an export all that is finished stands.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Signal(signal.Signals(number).name)
+
+    before = {}
+    try:
+        with suppress(ValueError):  # not the main thread: signals stay with whoever owns it
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                before[number] = signal.signal(number, leave)
+        yield
+    except _Signal as name:
+        raise Stopped(
+            f"stopped by {name}; what is finished stands", "run the same command to go on"
+        ) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@leaving_on_signal()
+@torch.inference_mode()
+def export(
+    teacher_path: Path,
+    graph_path: Path,
+    out: Path,
+    settings: ExportSettings,
+    *,
+    memory: int | None = None,
+    share: Share | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact | None:
+    """Write the cache of a teacher, layer by layer, in at most `memory` bytes (None: what is free).
+
+    With a share of several workers, the last one commits and returns the cache, the others return
+    None; of a cache that stood before, only the first. Raises InputError and IntegrityError where
+    teacher or graph is missing, damaged, or not of each other, InputError where a value does not
+    fit the type, UsageError, naming the least that works, where `memory` is too small, and Stopped
+    after a signal.
+    """
+    plan = plan_export(teacher_path, graph_path, settings)
+    show, share = progress or Silent(), share or Share()
+    config = settings.model_dump(mode="json")
+    begun = Stage(out, "cache", config, plan.inputs, 0, force, workers=share.workers)
+    work = work_in(begun.path, len(plan.nodes), settings, memory, share, show)
+    making = Making(work, settings, plan.shape.entries(settings), plan.shape, plan)
+    if begun.standing()[0] != "done":
+        check_memory(making)  # before anything is touched: what an earlier run wrote stays
+    with begun as stage:
+        if stage.finished:
+            show.note(f"{out} is done already")
+            return stage.finished if share.worker == 0 else None
+        try:
+            _write_graph(making, plan)
+            write_tensors(making)
+            return finish(stage, making, _lineage(plan))
+        except (G2TError, OSError):
+            if stage.overtaken():
+                return None  # the last one was faster than our look at what is left
+            raise
+
+
+def _write_graph(making: Making, plan: ExportPlan) -> None:
+    """Write the graph part, if it is not there; only one worker does."""
+    work, path = making.work, making.work.writer.folder / GRAPH
+    if work.share.worker > 0:
+        wait_for([path], path.parent)
+    elif not path.exists():
+        observed = observed_edges(plan.graph, plan.nodes, path.parent)
+        write_graph_file(work.writer, plan.graph, plan.teacher.split, observed)
+
+
+def work_in(
+    folder: Path,
+    rows: int,
+    settings: ExportSettings,
+    memory: int | None,
+    share: Share,
+    progress: Progress,
+) -> Work:
+    """Return what all walks share, for a cache of some rows in the partial folder."""
+    budget = int(available() * OWN_SHARE) if memory is None else memory
+    writer = CacheWriter(folder, rows, settings.shard_rows)
+    return Work(writer, settings.precision, budget, resident(), share, progress)
+
+
+def finish(stage: Stage, making: Making, lineage: Mapping[str, Any]) -> Artifact | None:
+    """Commit a cache that is whole; returns None where other workers still write."""
+    writer, settings = making.work.writer, making.settings
+    if not making.work.share.alone:
+        if making.lacks(list(making.entries)):
+            making.work.progress.note("this part is done; the last worker commits the cache")
+            return None
+        stage.lock()
+        if stage.standing()[0] == "done":
+            return None
+    found = [writer.entries(entry) for entry in making.entries.values()]
+    projection = None
+    if settings.project is not None:
+        projection = writer.file_entry("projection", PROJECTION, 0, making.shape.features)
+    manifest = Manifest.model_validate(
+        {
+            "schema": "g2t.cache/1",
+            "rows": writer.rows,
+            "shard_rows": writer.shard_rows,
+            "hops": settings.hops,
+            **lineage,
+            "graph_file": writer.file_entry("graph", GRAPH, 0, writer.rows),
+            "projection_file": projection,
+            "tensors": tuple(entry for entry, _ in found),
+            "shards": tuple(shard for _, shards in found for shard in shards),
+        }
+    )
+    write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+    for entry in manifest.tensors:
+        making.work.progress.note(
+            f"{entry.name}: {entry.dtype}, largest relative error {entry.relative_error:.1e}"
+        )
+    return stage.commit(figures(manifest), writer.identity)
+
+
+def _lineage(plan: ExportPlan) -> dict[str, Any]:
+    """Return what a manifest says of task, graph, split and teacher."""
+    graph, split, teacher = plan.graph, plan.teacher.split, plan.teacher
+    return {
+        "task": graph.facts["task"],
+        "metric": graph.facts["metric"],
+        "classes": tuple(graph.facts["classes"]),
+        "graph": NamedDigest(name=graph.facts["name"], digest=plan.inputs["graph"]),
+        "split": NamedDigest(name=split.name, digest=split.digest),
+        "teacher": TeacherEntry(
+            name=teacher.name,
+            digest=teacher.artifact.digest,
+            layers=teacher.hidden,
+            scaling=teacher.facts["features"]["scaling"],
+        ),
+    }

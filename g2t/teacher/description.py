@@ -1,0 +1,82 @@
+"""What `model.json` says of a teacher's layers, so that they can be computed row by row.
+
+A described layer is  h' = act(norm(Σ_u α_vu W x_u + Σ (W_own x_v + b_own) + b)). Its operator says
+what α is: `gcn` Â with degrees of the whole graph, `mean` 1 / in-degree, `attention` a softmax of
+scores. All names are those of tensors in `model.safetensors`, so whoever can multiply matrices can
+run the teacher, without PyG. A teacher that does not fit says nothing and is run by its own code.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from g2t.config import Settings
+
+
+class LinearFacts(Settings):
+    """A linear map x W^T + b by the names of its tensors."""
+
+    weight: str
+    bias: str | None = None
+
+
+class AttentionFacts(Settings):
+    """GAT's scores: leaky_relu(a_source · W x_u + a_target · W x_v), per head of equal width.
+
+    `source` and `target` are tensors of H · D/H numbers; `slope` is that of the leaky ReLU.
+    """
+
+    source: str
+    target: str
+    heads: int = Field(ge=1)
+    slope: float
+
+
+class NormFacts(Settings):
+    """A norm in eval mode, by the prefix of its tensors (`weight`, `bias`, `running_mean`, …)."""
+
+    kind: Literal["layer", "batch"]
+    prefix: str
+    eps: float
+
+
+class LayerFacts(Settings):
+    """One layer, as in the head of this file."""
+
+    operator: Literal["gcn", "mean", "attention"]
+    message: LinearFacts
+    attention: AttentionFacts | None = None
+    own: tuple[LinearFacts, ...] = ()
+    bias: str | None = None
+    norm: NormFacts | None = None
+    relu: bool = False
+
+    def below(self, prefix: str) -> "LayerFacts":
+        """Return the same with a prefix before every tensor's name."""
+
+        def named(linear: LinearFacts) -> LinearFacts:
+            bias = None if linear.bias is None else prefix + linear.bias
+            return LinearFacts(weight=prefix + linear.weight, bias=bias)
+
+        attention = self.attention and self.attention.model_copy(
+            update={
+                "source": prefix + self.attention.source,
+                "target": prefix + self.attention.target,
+            }
+        )
+        return self.model_copy(
+            update={
+                "message": named(self.message),
+                "attention": attention,
+                "own": tuple(named(linear) for linear in self.own),
+                "bias": self.bias and prefix + self.bias,
+            }
+        )
+
+
+class Description(Settings):
+    """All of a teacher: a linear layer with ReLU before, the layers, a linear head after."""
+
+    before: LinearFacts | None = None
+    layers: tuple[LayerFacts, ...]
+    after: LinearFacts | None = None

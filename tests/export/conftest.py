@@ -1,0 +1,29 @@
+"""Teachers of the odd graph, each made once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g2t.teacher.store import open_teacher
+from tests.export.graphs import Kind, Taught, Teach, odd_graph, store, write_teacher
+
+
+@pytest.fixture(scope="session")
+def teach(tmp_path_factory: pytest.TempPathFactory) -> Teach:
+    """Give the teacher `teach(name, features, split, **model)` of the odd graph, made once."""
+    folder = tmp_path_factory.mktemp("taught")
+    graphs: dict[str, Path] = {}
+    made: dict[str, Taught] = {}
+
+    def teach(name: str, kind: Kind = "dense", split: str = "public", **model: Any) -> Taught:
+        if kind not in graphs:
+            graphs[kind] = store(odd_graph(kind=kind), folder / kind)
+        key = "-".join(map(str, (name, kind, split, *model.items())))
+        if key not in made:
+            out = folder / f"teacher-{len(made)}"
+            made[key] = write_teacher(graphs[kind], out, name, split=split, **model)
+            assert open_teacher(out).description is not None
+        return made[key]
+
+    return teach
