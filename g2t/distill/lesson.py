@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from g2t.cache.format import token_name
 from g2t.cache.reader import Cache
 from g2t.config import look_up
-from g2t.distill.losses import LOSSES
+from g2t.distill.losses.base import SIGNALS, Sizes
+from g2t.distill.needs import tensors_of
 from g2t.distill.objective import Objective
 from g2t.distill.settings import DistillSettings
-from g2t.distill.signals import Signals, read_signals
+from g2t.distill.signals import Signals, count_codes, open_signals
 from g2t.distill.start import landmark_centres
-from g2t.errors import UsageError
 from g2t.graph.csr import Csr, Features
 from g2t.graph.structure import project_dense, propagation
 from g2t.student import STUDENTS
@@ -40,48 +41,43 @@ class Lesson:
         return {"student": self.student, "averaged": self.averaged, "objective": self.objective}
 
 
-def needs_of(settings: DistillSettings[Any, Any, Any], cache: Cache) -> frozenset[str]:
-    """Return what the losses need and, to place the landmarks of a taught student, the layers.
-
-    Raises UsageError where a loss needs hidden layers and the teacher has none.
-    """
-    needs = frozenset[str]().union(
-        *(look_up(LOSSES, name, "loss").needs for name in settings.losses())
-    )
-    if "layers" in needs and not cache.manifest.teacher.layers:
-        raise UsageError(
-            "these losses need hidden layers of the teacher, and it has none",
-            "teach with more model.layers, or choose other losses",
-        )
-    taught = not needs.isdisjoint({"logits", "layers"})
-    if taught and hasattr(settings.model, "landmarks") and cache.manifest.teacher.layers:
-        return needs | {"layers"}
-    return needs
-
-
 def prepare(
     cache: Cache,
     settings: DistillSettings[Any, Any, Any],
     needs: frozenset[str],
     device: torch.device,
 ) -> Lesson:
-    """Read the cache and build everything with fresh weights, on a device."""
-    signals = read_signals(cache, needs)
-    features, edges = cache.features(), cache.edges
+    """Open the cache and build everything with fresh weights, on a device."""
+    # Hop tokens of projected features are stored, so their reader sees features projected too.
+    basis = cache.projection if getattr(settings.model, "hops", 0) else None
+    features = cache.features() if basis is None else cache.whole(token_name(0))
+    edges = cache.edges
     facts = _facts(cache, settings, features, needs)
+    if basis is not None:
+        facts["features"]["projected_from"] = len(basis)
     student = build(facts)
+    student.basis = basis
     tokens = cache.tokens(student.hops)
     if tokens is None and student.hops and isinstance(features, Tensor):
         tokens = project_dense(features, propagation(edges), student.hops)  # once, for both below
     student.fit(features, edges, tokens)
     inputs = student.prepare(features, edges, tokens).to(device)
-    if signals.layers and hasattr(settings.model, "landmarks"):
+    if "layers" in needs and hasattr(settings.model, "landmarks"):
+        layers = [cache.open(name) for name in tensors_of("layers", cache.manifest.teacher.layers)]
         count = len(student.blocks), settings.model.landmarks
-        start_landmarks(student.blocks, landmark_centres(signals.layers, *count, settings.seed))
+        centres = landmark_centres(layers, *count, settings.seed)
+        start_landmarks(student.blocks, centres)
     student = student.to(device)
-    widths = tuple(layer.shape[1] for layer in signals.layers)
-    objective = Objective(settings.losses(), _block_widths(student, inputs), widths).to(device)
+    sizes = _sizes(cache, needs, _block_widths(student, inputs))
+    objective = Objective(settings.losses(), sizes).to(device)
+    signals = open_signals(cache, objective.needs, objective.edge_needs, settings.train)
     return Lesson(facts, student, copy.deepcopy(student), objective, inputs, signals)
+
+
+def _sizes(cache: Cache, needs: frozenset[str], student: tuple[int, ...]) -> Sizes:
+    names = tensors_of("layers", cache.manifest.teacher.layers) if "layers" in needs else []
+    codes = count_codes(cache) if "codes" in needs else ()
+    return Sizes(student, tuple(cache.entry(name).width for name in names), codes)
 
 
 def _block_widths(student: Student, inputs: Inputs) -> tuple[int, ...]:
@@ -103,7 +99,7 @@ def _facts(
     kind = "csr" if isinstance(features, Csr) else "dense"
     student = look_up(STUDENTS, settings.student, "student")
     rate = input_dropout(settings.model.input_dropout, student.WORD_DROPOUT, features)
-    taught = not needs.isdisjoint({"logits", "layers"})
+    taught = not needs.isdisjoint(SIGNALS)
     return {
         "schema": SCHEMA,
         "student": settings.student,

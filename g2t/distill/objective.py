@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import Batch, Loss, LossSettings
+from g2t.distill.losses.base import Batch, Loss, LossSettings, Sizes
 from g2t.student.base import Output
 
 #: Steps between two measurements of gradient norms.
@@ -19,18 +19,17 @@ class Objective(nn.Module):
     that share of the norm of all terms without one; a term with `until` fades out linearly.
     """
 
-    def __init__(
-        self,
-        losses: Mapping[str, LossSettings],
-        student: tuple[int, ...],
-        teacher: tuple[int, ...],
-    ) -> None:
+    def __init__(self, losses: Mapping[str, LossSettings], sizes: Sizes) -> None:
         super().__init__()
         kinds = {name: look_up(LOSSES, name, "loss") for name in losses}
-        self.needs: frozenset[str] = frozenset().union(*(kind.needs for kind in kinds.values()))
+        #: What all terms need, and what those need that look at neighbours.
+        self.needs = frozenset[str]().union(*(kind.needs for kind in kinds.values()))
+        self.edge_needs = frozenset[str]().union(
+            *(kind.needs for kind in kinds.values() if "edges" in kind.needs)
+        )
         self.settings = dict(losses)
         self.terms = nn.ModuleDict(
-            {name: kind(losses[name], student, teacher) for name, kind in kinds.items()}
+            {name: kind(losses[name], sizes) for name, kind in kinds.items()}
         )
         shared = sum(settings.share is not None for settings in losses.values())
         # A buffer, so that a checkpoint holds it.

@@ -1,13 +1,13 @@
 """Settings of `g2t distill`, checked against the student and the losses that they name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, SerializeAsAny, create_model
 
 from g2t.config import Settings, layered, look_up, specialised, validate
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import LossSettings
+from g2t.distill.losses.base import SIGNALS, LossSettings
 from g2t.errors import UsageError, did_you_mean
 from g2t.student import STUDENTS
 from g2t.student.base import ModelSettings, TrainSettings
@@ -76,6 +76,41 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
             "give one loss a weight and no share, e.g. --set loss.soft.weight=1",
         )
     return settings
+
+
+def signals_for(names: Sequence[str]) -> frozenset[str]:
+    """Return the signals that a cache holds for some losses, presets or signals, by their names.
+
+    Labels and edges are in every cache. Raises UsageError for an unknown name.
+    """
+    found: frozenset[str] = frozenset()
+    for name in names:
+        if name in SIGNALS:
+            found |= {name}
+            continue
+        try:
+            found |= _signals(PRESETS.get(name, (name,)))
+        except UsageError:
+            raise UsageError(
+                f"no loss, preset or signal is called {name!r}",
+                did_you_mean(name, {*LOSSES, *PRESETS, *SIGNALS}),
+            ) from None
+    return found
+
+
+def signals_of(settings: DistillSettings[Any, Any, Any]) -> frozenset[str]:
+    """Return the signals that a training run reads of a cache.
+
+    A student with landmarks that learns from a teacher starts at the teacher's layers, if it has
+    any.
+    """
+    found = _signals(settings.losses())
+    return found | {"layers"} if found and hasattr(settings.model, "landmarks") else found
+
+
+def _signals(losses: Iterable[str]) -> frozenset[str]:
+    needs = (look_up(LOSSES, name, "loss").needs for name in losses)
+    return frozenset[str]().union(*needs) & set(SIGNALS)
 
 
 def as_values(settings: DistillSettings[Any, Any, Any]) -> dict[str, Any]:

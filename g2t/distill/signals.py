@@ -1,67 +1,130 @@
-"""What a training run holds of a cache: the tensors that its losses need, and batches of them."""
+"""What a training run draws from a cache: mini-batches of what its losses need.
 
+The teacher's tensors come through a `Stream`, which holds them only where they fit into
+`train.buffer`. Labels, edges, their scores and the features stay in memory as a whole: streaming
+the features is not done here.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from g2t.cache.format import FEATURES, LOGITS, layer_name, token_name
+from g2t.cache.format import CODES, LOGITS, RELIABILITY, layer_name
 from g2t.cache.reader import Cache
-from g2t.distill.losses.base import Batch
+from g2t.cache.stream import Stream
+from g2t.distill.losses.base import SIGNALS, Batch
+from g2t.distill.needs import tensors_of
+from g2t.errors import IntegrityError
 from g2t.graph.csr import Csr
+from g2t.student.base import TrainSettings
 
 #: Rows of a batch that get neighbours, and neighbours of each, where a loss works on edges.
 ANCHORS, NEIGHBOURS = 256, 5
 
+#: Rows that are looked at in one go where a whole tensor is gone through.
+CHUNK = 65_536
+
 
 @dataclass(frozen=True)
 class Signals:
-    """Training labels, teacher tensors (as stored) and edges, for all rows of a cache."""
+    """Training labels, teacher tensors and edges of a cache, drawn in batches of rows.
+
+    `score_E` are the teacher's scores of the edges, empty where no loss needs them; `far` names the
+    tensors of the stream that are needed of sampled neighbours too.
+    """
 
     labels_N: Tensor
-    logits_NC: Tensor
-    layers: tuple[Tensor, ...]
+    stream: Stream
     edges: Csr | None
+    score_E: Tensor
+    far: frozenset[str]
 
-    def batch(self, rows_B: Tensor) -> tuple[Tensor, Batch]:
-        """Return the batch of some rows, preceded by its rows: these, then sampled neighbours."""
-        pairs = torch.empty(2, 0, dtype=torch.int64)
+    def batches(self, size: int) -> Iterator[tuple[int, Tensor, Batch]]:
+        """Draw every row once: how many rows are the batch proper, all its rows, what they hold.
+
+        Rows of sampled neighbours follow those of the batch proper.
+        """
+        for own_B, known in self.stream.epoch(size):
+            yield len(own_B), *self._complete(own_B, known)
+
+    def _complete(self, rows_B: Tensor, known: Mapping[str, Tensor]) -> tuple[Tensor, Batch]:
+        none_P = torch.empty(0, dtype=torch.int64)
+        pairs = none_P, none_P, torch.empty(0)
         if self.edges is not None:
-            source_P, target_P = sample_neighbours(self.edges, rows_B[:ANCHORS], NEIGHBOURS)
+            source_P, target_P, edge_P = sample_neighbours(self.edges, rows_B[:ANCHORS], NEIGHBOURS)
             extra = torch.unique(source_P[~torch.isin(source_P, rows_B)])
             rows_B = torch.cat([rows_B, extra])
-            pairs = torch.stack([_positions(rows_B, source_P), target_P])
-        layers = tuple(layer[rows_B].float() for layer in self.layers)
-        logits_BC = self.logits_NC[rows_B].float()
-        return rows_B, Batch(self.labels_N[rows_B], logits_BC, layers, pairs[0], pairs[1])
+            far = {name: self.stream.take(name, extra) for name in self.far}
+            known = {**known, **{name: torch.cat([known[name], far[name]]) for name in far}}
+            score_P = self.score_E[edge_P].float() if len(self.score_E) else self.score_E
+            pairs = _positions(rows_B, source_P), target_P, score_P
+        count = len(rows_B)
+        codes_BL = known[CODES].long() if CODES in known else torch.empty(count, 0).long()
+        batch = Batch(
+            self.labels_N[rows_B],
+            known[LOGITS].float() if LOGITS in known else torch.empty(count, 0),
+            tuple(known[name].float() for name in _layers(known)),
+            known[RELIABILITY][:, 0].float() if RELIABILITY in known else torch.empty(0),
+            codes_BL,
+            *pairs,
+        )
+        return rows_B, batch
 
 
-def read_signals(cache: Cache, needs: frozenset[str]) -> Signals:
-    """Read what the losses need; tensors that none needs are not opened."""
+def _layers(known: Mapping[str, Tensor]) -> list[str]:
+    names = (layer_name(layer) for layer in range(1, len(known) + 1))
+    return [name for name in names if name in known]
+
+
+def open_signals(
+    cache: Cache, needs: frozenset[str], edge_needs: frozenset[str], options: TrainSettings
+) -> Signals:
+    """Open what the losses need; `edge_needs` is what those need that look at neighbours.
+
+    Tensors that no loss needs are not opened. Raises UsageError where one is not in the cache.
+    """
     labels_N = torch.full_like(cache.labels, -1)
     labels_N[cache.parts.train] = cache.labels[cache.parts.train]
-    logits_NC = cache.logits() if "logits" in needs else torch.empty(cache.rows, 0)
-    count = cache.manifest.teacher.layers if "layers" in needs else 0
-    layers = tuple(cache.layer(layer) for layer in range(1, count + 1))
-    return Signals(labels_N, logits_NC, layers, cache.edges if "edges" in needs else None)
+    layers = cache.manifest.teacher.layers
+    rows = {
+        name: cache.open(name)
+        for signal in SIGNALS
+        if signal in needs and signal != "edge_scores"
+        for name in tensors_of(signal, layers)
+    }
+    far = {name for need in edge_needs for name in tensors_of(need, layers)} & set(rows)
+    score_E = cache.edge_scores() if "edge_scores" in needs else torch.empty(0)
+    return Signals(
+        labels_N,
+        Stream(rows, cache.rows, options.buffer, options.block),
+        cache.edges if "edges" in needs else None,
+        score_E,
+        frozenset(far),
+    )
 
 
-def tensors_read(cache: Cache, needs: frozenset[str], hops: int) -> dict[str, str]:
-    """Return the digest of every cache tensor that training reads, by name."""
-    names = ["graph", FEATURES]
-    if hops and cache.manifest.hops >= hops:
-        names += [token_name(hop) for hop in range(1, hops + 1)]
-    if "logits" in needs:
-        names.append(LOGITS)
-    if "layers" in needs:
-        names += [layer_name(layer) for layer in range(1, cache.manifest.teacher.layers + 1)]
-    return {f"cache/{name}": cache.manifest.digest_of(name) for name in names}
+def count_codes(cache: Cache) -> tuple[int, ...]:
+    """Return the number of codes of each teacher layer: one more than the highest in use.
+
+    All codes are gone through. Raises IntegrityError where one is negative.
+    """
+    tensor = cache.open(CODES)
+    highest_L = torch.zeros(tensor.entry.width, dtype=torch.int64)
+    for start in range(0, cache.rows, CHUNK):
+        codes_BL = tensor.read(start, min(start + CHUNK, cache.rows)).long()
+        if bool((codes_BL < 0).any()):
+            raise IntegrityError(f"{cache.artifact.path}: {CODES} holds a negative code")
+        highest_L = torch.maximum(highest_L, codes_BL.amax(0))
+    return tuple((highest_L + 1).tolist())
 
 
-def sample_neighbours(edges: Csr, rows_A: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return at most `most` distinct in-neighbours of each row: neighbour ids, positions in rows.
+def sample_neighbours(edges: Csr, rows_A: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return at most `most` distinct in-neighbours of each row.
 
-    Both are [P]; the draw is uniform without replacement.
+    Three tensors [P]: neighbour ids, positions in `rows_A`, and positions of the edges in
+    `edges.column_E`. The draw is uniform without replacement.
     """
     near = edges.rows(rows_A)
     target_P = near.row_E
@@ -69,7 +132,9 @@ def sample_neighbours(edges: Csr, rows_A: Tensor, most: int) -> tuple[Tensor, Te
     order = (target_P + torch.rand(len(target_P), dtype=torch.float64)).argsort()
     rank = torch.arange(len(order)) - near.start_N[target_P[order]]
     keep = order[rank < most]
-    return near.column_E[keep].long(), target_P[keep]
+    target_P = target_P[keep]
+    edge_P = keep + (edges.start_N[rows_A] - near.start_N[:-1])[target_P]
+    return near.column_E[keep].long(), target_P, edge_P
 
 
 def _positions(rows_B: Tensor, wanted_P: Tensor) -> Tensor:

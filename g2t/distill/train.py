@@ -16,10 +16,10 @@ from g2t.artifact import Artifact
 from g2t.cache.check import open_cache
 from g2t.cache.reader import Cache
 from g2t.checkpoint import Checkpoint, check_finite
-from g2t.distill.lesson import Lesson, needs_of, prepare
+from g2t.distill.lesson import Lesson, prepare
+from g2t.distill.needs import needs_of, tensors_read
 from g2t.distill.objective import REBALANCE_STEPS
 from g2t.distill.settings import DistillSettings, distill_settings
-from g2t.distill.signals import tensors_read
 from g2t.metrics import score
 from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
@@ -111,20 +111,19 @@ def _train(
         for epoch in range(state["epoch"] + 1, options.epochs):
             student.train()
             means: dict[str, float] = {}
-            for own_B in torch.split(torch.randperm(cache.rows), size):
-                rows_B, batch = lesson.signals.batch(own_B)
+            for own, rows_B, batch in lesson.signals.batches(size):
                 rows_B, batch = rows_B.to(device), batch.to(device)
                 output = student(student.embed(lesson.inputs, rows_B), student.draw_hops(rows_B))
                 measured = parameters if state["step"] % REBALANCE_STEPS == 0 else None
                 done = state["step"] / steps
-                loss, terms = objective(output, batch, len(own_B), done, measured)
+                loss, terms = objective(output, batch, own, done, measured)
                 check_finite(loss, epoch)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 _average(lesson.averaged, student, options.ema)
                 for name, value in terms.items():
-                    means[name] = means.get(name, 0.0) + value * len(own_B) / cache.rows
+                    means[name] = means.get(name, 0.0) + value * own / cache.rows
                 state["step"] += 1
             val, val_loss = _validate(lesson, cache)
             check_finite(torch.tensor(val_loss), epoch)

@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import Batch, Loss
+from g2t.distill.losses.base import SIGNALS, Batch, Loss, Sizes
 from g2t.distill.objective import Objective
 from g2t.distill.settings import PRESETS, distill_settings
 from g2t.student.base import Output
 
-ROWS, CLASSES, WIDTHS = 12, 4, (5, 6)
+ROWS, CLASSES, WIDTHS, CODES = 12, 4, (5, 6), (3, 7)
+SIZES = Sizes(WIDTHS, WIDTHS, CODES)
 #: Losses that vanish where the student is the teacher.
 DISTANCES = ("soft", "gram", "cka", "lsp")
 
@@ -24,7 +26,7 @@ every_loss = pytest.mark.parametrize("name", LOSSES)
 def loss_called(name: str, dtype: torch.dtype = torch.float32) -> Loss:
     torch.manual_seed(0)
     kind = look_up(LOSSES, name, "loss")
-    loss: Loss = kind(kind.Settings(), WIDTHS, WIDTHS).to(dtype)
+    loss: Loss = kind(kind.Settings(), SIZES).to(dtype)
     return loss
 
 
@@ -35,7 +37,12 @@ def random_batch(dtype: torch.dtype = torch.float32, seed: int = 1) -> Batch:
     labels_B[::3] = -1
     logits_BC = torch.randn(ROWS, CLASSES, generator=draw, dtype=dtype)
     layers = tuple(torch.randn(ROWS, width, generator=draw, dtype=dtype) for width in WIDTHS)
-    return Batch(labels_B, logits_BC, layers, pair_2P[0], pair_2P[1])
+    reliability_B = torch.rand(ROWS, generator=draw, dtype=dtype)
+    codes_BL = torch.stack([torch.randint(0, k, (ROWS,), generator=draw) for k in CODES], 1)
+    unit_BD = F.normalize(layers[-1], dim=1)
+    score_P = (unit_BD[pair_2P[0]] * unit_BD[pair_2P[1]]).sum(1)
+    known = labels_B, logits_BC, layers, reliability_B, codes_BL
+    return Batch(*known, pair_2P[0], pair_2P[1], score_P)
 
 
 def random_output(dtype: torch.dtype = torch.float32, seed: int = 2) -> Output:
@@ -73,6 +80,8 @@ def test_both_types_agree(name: str) -> None:
                 random_batch(),
                 logits_BC=random_batch().logits_BC.to(dtype),
                 layers=cast(random_batch().layers, dtype),
+                reliability_B=random_batch().reliability_B.to(dtype),
+                score_P=random_batch().score_P.to(dtype),
             ),
         ).item()
         for dtype in (torch.float32, torch.float64)
@@ -103,13 +112,16 @@ def without(batch: Batch, need: str) -> Batch:
         "labels": {"labels_B": torch.full_like(batch.labels_B, -1)},
         "logits": {"logits_BC": batch.logits_BC[:, :0]},
         "layers": {"layers": ()},
-        "edges": {"source_P": batch.source_P[:0], "target_P": batch.target_P[:0]},
+        "edges": {name: getattr(batch, name)[:0] for name in ("source_P", "target_P", "score_P")},
+        "edge_scores": {"score_P": batch.score_P[:0]},
+        "reliability": {"reliability_B": batch.reliability_B[:0]},
+        "codes": {"codes_BL": batch.codes_BL[:, :0]},
     }
     return replace(batch, **changes[need])
 
 
 @every_loss
-@pytest.mark.parametrize("need", ["labels", "logits", "layers", "edges"])
+@pytest.mark.parametrize("need", ["labels", "edges", *SIGNALS])
 def test_needs_are_honest(name: str, need: str) -> None:
     loss, output, batch = loss_called(name), random_output(), random_batch()
     value = loss(output, batch)
@@ -117,9 +129,18 @@ def test_needs_are_honest(name: str, need: str) -> None:
         assert loss(output, without(batch, need)).equal(value)
         return
     other = random_batch(seed=3)
-    fields = {"labels": ("labels_B",), "logits": ("logits_BC",), "layers": ("layers",)}
-    chosen = fields.get(need, ("source_P", "target_P"))
-    changed = replace(batch, **{field: getattr(other, field) for field in chosen})
+    fields = {
+        "labels": ("labels_B",),
+        "logits": ("logits_BC",),
+        "layers": ("layers",),
+        "reliability": ("reliability_B",),
+        "codes": ("codes_BL",),
+    }
+    if need == "edge_scores":
+        changed = replace(batch, score_P=batch.score_P.flip(0))
+    else:
+        chosen = fields.get(need, ("source_P", "target_P", "score_P"))
+        changed = replace(batch, **{field: getattr(other, field) for field in chosen})
     assert not loss(output, changed).equal(value)
 
 
@@ -153,7 +174,16 @@ def test_degenerate_batches_stay_finite(name: str, kind: str) -> None:
     value = 1.0 if kind == "constant" else 0.0
     source_P = torch.zeros(3 if count == ROWS else 0, dtype=torch.int64)
     layers = tuple(torch.full((count, width), value) for width in WIDTHS)
-    flat = Batch(batch.labels_B[:count], torch.zeros(count, CLASSES), layers, source_P, source_P)
+    flat = Batch(
+        labels_B=batch.labels_B[:count],
+        logits_BC=torch.zeros(count, CLASSES),
+        layers=layers,
+        reliability_B=torch.full((count,), value),
+        codes_BL=torch.zeros(count, len(CODES), dtype=torch.int64),
+        source_P=source_P,
+        target_P=source_P,
+        score_P=torch.full((len(source_P),), value),
+    )
     output = leaves(Output(flat.logits_BC, flat.layers))
     result = loss(output, flat)
     assert result.isfinite()
@@ -167,7 +197,7 @@ def test_weight_zero_leaves_a_loss_out(name: str) -> None:
     values = {"preset": keeper, "loss": {name: {"weight": 0}}}
     losses = distill_settings(values).losses()
     assert set(losses) == {keeper}
-    assert set(Objective(losses, WIDTHS, WIDTHS).terms) == {keeper}
+    assert set(Objective(losses, SIZES).terms) == {keeper}
     assert set(distill_settings({**values, "loss": {name: {}}}).losses()) == {keeper, name}
 
 

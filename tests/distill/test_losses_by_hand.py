@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from g2t.distill.losses.align import Align, depth_map, standardised
-from g2t.distill.losses.base import Batch, LossSettings
+from g2t.distill.losses.base import Batch, LossSettings, Sizes
 from g2t.distill.losses.cka import CKA, linear_cka
+from g2t.distill.losses.codebook import Codebook
 from g2t.distill.losses.edge_low import EdgeLow
 from g2t.distill.losses.gram import Gram
 from g2t.distill.losses.labels import Hard, Pseudo, Soft, SoftSettings
 from g2t.distill.losses.lsp import LSP
+from g2t.distill.losses.reliable_edge import ReliableEdge, ReliableEdgeSettings
 from g2t.student.base import Output
 
 Rows = Sequence[Sequence[float]]
-PLAIN = LossSettings()
+PLAIN, SIZES = LossSettings(), Sizes((), ())
 LN2 = math.log(2)
 
 
@@ -37,10 +40,21 @@ def known(
     logits: Rows = ((),),
     layers: Sequence[Rows] = (),
     pairs: Sequence[tuple[int, int]] = (),
+    scores: Sequence[float] = (),
+    reliability: Sequence[float] = (),
+    codes: Sequence[Sequence[int]] = ((),),
 ) -> Batch:
     pair_2P = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).t()
-    layers_ = tuple(rows(layer) for layer in layers)
-    return Batch(torch.tensor(labels), rows(logits), layers_, pair_2P[0], pair_2P[1])
+    return Batch(
+        labels_B=torch.tensor(labels),
+        logits_BC=rows(logits),
+        layers=tuple(rows(layer) for layer in layers),
+        reliability_B=torch.tensor(reliability, dtype=torch.float64),
+        codes_BL=torch.tensor(codes, dtype=torch.int64),
+        source_P=pair_2P[0],
+        target_P=pair_2P[1],
+        score_P=torch.tensor(scores, dtype=torch.float64),
+    )
 
 
 def log(*shares: float) -> list[float]:
@@ -50,7 +64,7 @@ def log(*shares: float) -> list[float]:
 
 def test_hard_is_the_mean_over_labelled_rows() -> None:
     output = student([log(0.5, 0.5), log(0.75, 0.25), log(0.9, 0.1)])
-    value = Hard(PLAIN, (), ())(output, known([0, 1, -1]))
+    value = Hard(PLAIN, SIZES)(output, known([0, 1, -1]))
     assert value.item() == pytest.approx((LN2 + math.log(4)) / 2)
 
 
@@ -60,7 +74,7 @@ def test_soft_is_the_kl_from_teacher_to_student_times_the_squared_temperature(
 ) -> None:
     ours = [[temperature * x for x in log(0.75, 0.25)], log(0.5, 0.5)]
     theirs = [[temperature * x for x in log(0.5, 0.5)], log(0.5, 0.5)]
-    value = Soft(SoftSettings(temperature=temperature), (), ())(student(ours), known([], theirs))
+    value = Soft(SoftSettings(temperature=temperature), SIZES)(student(ours), known([], theirs))
     # Row 0: ½ ln(½ / ¾) + ½ ln(½ / ¼) = ½ ln 4/3; row 1 is 0.
     assert value.item() == pytest.approx(temperature**2 * math.log(4 / 3) / 4)
 
@@ -68,13 +82,13 @@ def test_soft_is_the_kl_from_teacher_to_student_times_the_squared_temperature(
 def test_pseudo_takes_the_first_choice_of_the_teacher_whatever_the_labels_say() -> None:
     output = student([log(0.5, 0.5), log(0.75, 0.25)])
     batch = known([1, 0], [[3.0, 1.0], [-1.0, 0.0]])
-    assert Pseudo(PLAIN, (), ())(output, batch).item() == pytest.approx((LN2 + math.log(4)) / 2)
+    assert Pseudo(PLAIN, SIZES)(output, batch).item() == pytest.approx((LN2 + math.log(4)) / 2)
 
 
 def test_edge_low_means_over_pairs_and_the_own_rows_of_targets() -> None:
     ours = [log(0.75, 0.25), log(0.9, 0.1), log(0.2, 0.8)]
     theirs = [log(0.5, 0.5), log(0.25, 0.75), log(0.75, 0.25)]
-    value = EdgeLow(PLAIN, (), ())(student(ours), known([], theirs, pairs=[(1, 0), (2, 0)]))
+    value = EdgeLow(PLAIN, SIZES)(student(ours), known([], theirs, pairs=[(1, 0), (2, 0)]))
     own = 0.5 * math.log(4 / 3)
     far = 0.25 * math.log(1 / 3) + 0.75 * math.log(3)  # teacher at 1 against student at 0
     assert value.item() == pytest.approx((own + far + 0) / 3)
@@ -83,26 +97,68 @@ def test_edge_low_means_over_pairs_and_the_own_rows_of_targets() -> None:
 def test_lsp_compares_whom_a_node_resembles() -> None:
     # Cosines to node 0: student 1 and 0, teacher 0 and 1; node 3 has one neighbour, so costs 0.
     ours = [[2, 0], [5, 0], [0, 3], [1, 1]]
-    theirs = [[2, 0], [0, 1], [4, 0], [1, 0]]
-    batch = known(layers=[theirs], pairs=[(1, 0), (2, 0), (0, 3)])
-    value = LSP(PLAIN, (), ())(student([[0.0]], ours), batch)
+    batch = known(pairs=[(1, 0), (2, 0), (0, 3)], scores=[0.0, 1.0, 0.3])
+    value = LSP(PLAIN, SIZES)(student([[0.0]], ours), batch)
     assert value.item() == pytest.approx(math.tanh(0.5) / 2)
+
+
+@pytest.mark.parametrize(("power", "second"), [(1.0, 0.75), (2.0, 0.9375), (0.5, 0.5)])
+def test_reliable_edge_weights_neighbours_by_what_noise_leaves_of_them(
+    power: float, second: float
+) -> None:
+    ours = [log(0.75, 0.25), log(0.9, 0.1), log(0.2, 0.8)]
+    theirs = [log(0.5, 0.5), log(0.25, 0.75), log(0.75, 0.25)]
+    # Of the neighbours of node 0, noise turns the first most and the second a quarter of that.
+    batch = known([], theirs, pairs=[(1, 0), (2, 0)], reliability=[0.9, 1.0, 0.25])
+    value = ReliableEdge(ReliableEdgeSettings(power=power), SIZES)(student(ours), batch)
+    # The teacher at 2 says what the student at 0 says, so only the own row is left to differ.
+    assert value.item() == pytest.approx(0.5 * math.log(4 / 3) / (1 + 0 + second))
+
+
+def test_reliable_edge_divides_logits_by_the_temperature() -> None:
+    ours, theirs = [log(0.75, 0.25)] * 2, [log(0.5, 0.5)] * 2
+    batch = known([], theirs, pairs=[(1, 0)], reliability=[0, 0])
+    value = ReliableEdge(ReliableEdgeSettings(temperature=0.5), SIZES)(student(ours), batch)
+    # At half the temperature 3 : 1 becomes 9 : 1.
+    assert value.item() == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
+
+
+def test_reliable_edge_without_noise_is_edge_low() -> None:
+    draw = torch.Generator().manual_seed(0)
+    z, t = (torch.randn(5, 3, generator=draw, dtype=torch.float64).tolist() for _ in range(2))
+    batch = known([], t, pairs=[(1, 0), (2, 0), (0, 3), (4, 4)], reliability=[0.0] * 5)
+    value = ReliableEdge(ReliableEdgeSettings(), SIZES)(student(z), batch)
+    assert value.item() == pytest.approx(EdgeLow(PLAIN, SIZES)(student(z), batch).item())
+
+
+def test_codebook_is_the_cross_entropy_of_each_block_with_the_code_at_its_depth() -> None:
+    loss = Codebook(PLAIN, Sizes((2, 1), (), (2, 3, 4))).double()
+    assert len(loss.heads) == 2  # blocks 1 and 2 of 2 are at the depth of layers 2 and 3 of 3
+    weights = rows([[1, 0], [0, 1], [0, 0]]), rows([[1], [0], [0], [0]])
+    state = {f"heads.{i}.weight": weight for i, weight in enumerate(weights)}
+    state |= {f"heads.{i}.bias": weight[:, 0] * 0 for i, weight in enumerate(weights)}
+    loss.load_state_dict(state)
+    batch = known(codes=[[0, 1, 0], [1, 2, 3]])
+    value = loss(student([[0.0]], [[0, LN2], [LN2, 0]], [[0], [math.log(3)]]), batch)
+    # Block 1: shares 1 : 2 : 1 and 2 : 1 : 1; block 2: 1 : 1 : 1 : 1 and 3 : 1 : 1 : 1.
+    first, second = (LN2 + math.log(4)) / 2, (math.log(4) + math.log(6)) / 2
+    assert value.item() == pytest.approx((first + second) / 2)
 
 
 def test_gram_is_the_mean_squared_difference_of_cosines() -> None:
     batch = known(layers=[[[1, 1, 0], [2, 2, 0]]])
-    value = Gram(PLAIN, (), ())(student([[0.0]], [[1, 0], [0, 7]]), batch)
+    value = Gram(PLAIN, SIZES)(student([[0.0]], [[1, 0], [0, 7]]), batch)
     assert value.item() == pytest.approx(0.5)  # 0, 1, 1, 0
 
 
 def test_cka_of_single_columns_is_one_minus_the_squared_correlation() -> None:
     batch = known(layers=[[[11.0], [10.0], [9.0]]])
-    value = CKA(PLAIN, (), ())(student([[0.0]], [[1.0], [-1.0], [0.0]]), batch)
+    value = CKA(PLAIN, SIZES)(student([[0.0]], [[1.0], [-1.0], [0.0]]), batch)
     assert value.item() == pytest.approx(1 - 0.5**2)
 
 
 def test_align_is_one_minus_the_cosine_to_standardised_columns() -> None:
-    loss = Align(PLAIN, (2,), (2,)).double()
+    loss = Align(PLAIN, Sizes((2,), (2,))).double()
     with torch.no_grad():
         weight, bias = loss.projectors.parameters()
         weight.copy_(torch.eye(2))
@@ -121,7 +177,18 @@ def test_all_losses_by_a_second_route() -> None:
     output = Output(torch.from_numpy(z), (torch.from_numpy(h),))
     labels = torch.tensor([0, -1, 2, 3, -1, 1, 1, 0, -1])
     source_P, target_P = torch.tensor(pairs).t()
-    batch = Batch(labels, torch.from_numpy(t), (torch.from_numpy(s),), source_P, target_P)
+    unit = torch.nn.functional.normalize(torch.from_numpy(s), dim=1)
+    noise, codes = random.uniform(size=9), random.integers(0, 6, size=(9, 1))
+    batch = Batch(
+        labels,
+        torch.from_numpy(t),
+        (torch.from_numpy(s),),
+        torch.from_numpy(noise),
+        torch.from_numpy(codes),
+        source_P,
+        target_P,
+        (unit[source_P] * unit[target_P]).sum(1),
+    )
 
     def soften(logits: np.ndarray) -> np.ndarray:
         weights: np.ndarray = np.exp(logits)
@@ -147,18 +214,27 @@ def test_all_losses_by_a_second_route() -> None:
     centre = np.eye(9) - 1 / 9
     ours, theirs = centre @ h @ h.T @ centre, centre @ s @ s.T @ centre
     cka = np.trace(ours @ theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    weights = np.array([1.0] * len(targets) + [1 - noise[u] for u, _ in pairs])
+    sizes = Sizes((3,), (5,), (6,))
     rows_ = [i for i, label in enumerate(labels.tolist()) if label >= 0]
     expected = {
         Hard: -np.mean([math.log(q[i, int(labels[i])]) for i in rows_]),
         Pseudo: -np.mean([math.log(q[i, t[i].argmax()]) for i in range(9)]),
         EdgeLow: np.mean([kl(p[u], q[v]) for u, v in low]),
+        ReliableEdge: np.average([kl(p[u], q[v]) for u, v in low], weights=weights),
         LSP: np.mean(local),
         Gram: np.square(cosines(h) - cosines(s)).mean(),
         CKA: 1 - cka,
     }
+    kind: Any
     for kind, value in expected.items():
-        assert kind(PLAIN, (3,), (5,))(output, batch).item() == pytest.approx(value), kind
-    assert Soft(SoftSettings(), (), ())(output, batch).item() == pytest.approx(kl(p, q))
+        assert kind(kind.Settings(), sizes)(output, batch).item() == pytest.approx(value), kind
+    assert Soft(SoftSettings(), SIZES)(output, batch).item() == pytest.approx(kl(p, q))
+    book = Codebook(PLAIN, sizes).double()
+    weight, bias = (parameter.detach().numpy() for parameter in book.parameters())
+    guess = soften(h @ weight.T + bias)
+    wanted = -np.mean([math.log(guess[i, codes[i, 0]]) for i in range(9)])
+    assert book(output, batch).item() == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from g2t.distill.losses.base import Batch, LossSettings
+from g2t.distill.losses.base import Batch, LossSettings, Sizes
 from g2t.distill.losses.labels import SoftSettings
 from g2t.distill.objective import Objective
 from g2t.distill.settings import distill_settings
@@ -34,13 +34,16 @@ def scene() -> tuple[Toy, Output, Batch, list[nn.Parameter]]:
     features, logits, layer = (torch.randn(ROWS, width, generator=draw) for width in (4, 3, 6))
     source_P, target_P = torch.tensor([[10, 11, 3, 12], [0, 0, 1, 1]])
     labels_B = torch.arange(ROWS) % 3
-    batch = Batch(labels_B, logits, (layer,), source_P, target_P)
+    reliability_B, codes_BL = torch.rand(ROWS, generator=draw), torch.arange(ROWS)[:, None] % 5
+    score_P = torch.tensor([0.5, -0.25, 1.0, 0.0])
+    known = labels_B, logits, (layer,), reliability_B, codes_BL
+    batch = Batch(*known, source_P, target_P, score_P)
     return toy, toy(features), batch, list(toy.parameters())
 
 
 def objective_of(**losses: LossSettings) -> Objective:
     torch.manual_seed(2)
-    return Objective(losses, (6,), (6,))
+    return Objective(losses, Sizes((6,), (6,), (5,)))
 
 
 def norm_of(value: Tensor, parameters: list[nn.Parameter]) -> float:
@@ -121,7 +124,10 @@ def test_every_term_is_logged_with_its_factor() -> None:
 def test_rows_of_neighbours_count_for_edge_losses_only() -> None:
     toy, output, batch, _ = scene()
     objective = objective_of(
-        **{name: LossSettings() for name in ("hard", "pseudo", "gram", "cka", "align", "lsp")},
+        **{
+            name: LossSettings()
+            for name in ("hard", "pseudo", "gram", "cka", "align", "codebook", "lsp")
+        },
         soft=SoftSettings(),
     )
     before = objective(output, batch, OWN, 0.0, None)[1]

@@ -7,8 +7,10 @@ LOSSES: Mapping[str, str] = {
     "soft": "g2t.distill.losses.labels:Soft",
     "pseudo": "g2t.distill.losses.labels:Pseudo",
     "edge_low": "g2t.distill.losses.edge_low:EdgeLow",
+    "reliable_edge": "g2t.distill.losses.reliable_edge:ReliableEdge",
     "lsp": "g2t.distill.losses.lsp:LSP",
     "gram": "g2t.distill.losses.gram:Gram",
     "cka": "g2t.distill.losses.cka:CKA",
+    "codebook": "g2t.distill.losses.codebook:Codebook",
     "align": "g2t.distill.losses.align:Align",
 }

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from g2t.distill.losses.base import Batch, Loss, LossSettings, Need
+from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, Sizes
 from g2t.student.base import Output
 
 
@@ -20,14 +20,12 @@ class Align(Loss):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"layers"})
 
-    def __init__(
-        self, settings: LossSettings, student: tuple[int, ...], teacher: tuple[int, ...]
-    ) -> None:
-        super().__init__(settings, student, teacher)
-        self.layers = depth_map(len(student), len(teacher))
+    def __init__(self, settings: LossSettings, sizes: Sizes) -> None:
+        super().__init__(settings, sizes)
+        self.layers = depth_map(len(sizes.student), len(sizes.teacher))
         self.projectors = nn.ModuleList(
-            nn.Linear(width, teacher[layer])
-            for width, layer in zip(student, self.layers, strict=True)
+            nn.Linear(width, sizes.teacher[layer])
+            for width, layer in zip(sizes.student, self.layers, strict=True)
         )
 
     def forward(self, output: Output, batch: Batch) -> Tensor:

@@ -1,10 +1,11 @@
 """What a loss gets, what it says of itself, and the settings that all losses share.
 
-Shape letters: `B` rows of a batch, `C` classes, `D` width, `P` pairs of neighbours.
+Shape letters: `B` rows of a batch, `C` classes, `D` width, `L` teacher layers, `P` pairs of
+neighbours.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -13,8 +14,12 @@ from torch import Tensor, nn
 from g2t.config import Settings
 from g2t.student.base import Output
 
-#: What a loss may ask of the cache.
-Need = Literal["labels", "logits", "layers", "edges"]
+#: What the teacher says in a cache; each is there only if it was asked for.
+Signal = Literal["layers", "logits", "edge_scores", "reliability", "codes"]
+#: What a loss may ask of the cache; labels and edges are always there.
+Need = Literal["labels", "edges"] | Signal
+
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 
 class LossSettings(Settings):
@@ -30,45 +35,77 @@ class LossSettings(Settings):
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What a loss with parameters of its own has to fit.
+
+    `student` are the widths of the student's blocks, `teacher` those of the teacher's layers, and
+    `codes` the number of codes of each teacher layer, empty where the cache holds none.
+    """
+
+    student: tuple[int, ...]
+    teacher: tuple[int, ...]
+    codes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Batch:
     """What the cache says of the rows of a batch.
 
     `labels_B` are training labels, -1 elsewhere. Pair p says that row `source_P[p]` is an
-    in-neighbour of row `target_P[p]`; only edge losses get pairs, and rows for the neighbours.
+    in-neighbour of row `target_P[p]`, and `score_P` what the teacher thinks of that edge; only edge
+    losses get pairs, and rows for the neighbours. `reliability_B` is 0 where noise does not change
+    the teacher's certainty and 1 where it does most; `codes_BL` are the k-means codes of each
+    layer. What no loss asks for is empty; what no edge loss asks for lacks the neighbours.
     """
 
     labels_B: Tensor
     logits_BC: Tensor
     layers: tuple[Tensor, ...]
+    reliability_B: Tensor
+    codes_BL: Tensor
     source_P: Tensor
     target_P: Tensor
+    score_P: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """Return a copy on another device."""
         layers = tuple(layer.to(device) for layer in self.layers)
-        rest = (tensor.to(device) for tensor in (self.source_P, self.target_P))
-        return Batch(self.labels_B.to(device), self.logits_BC.to(device), layers, *rest)
+        return Batch(
+            self.labels_B.to(device),
+            self.logits_BC.to(device),
+            layers,
+            self.reliability_B.to(device),
+            self.codes_BL.to(device),
+            self.source_P.to(device),
+            self.target_P.to(device),
+            self.score_P.to(device),
+        )
 
     def head(self, count: int) -> "Batch":
         """Return the first `count` rows, without pairs."""
-        layers = tuple(layer[:count] for layer in self.layers)
-        none_P = self.source_P[:0]
-        return Batch(self.labels_B[:count], self.logits_BC[:count], layers, none_P, none_P)
+        return replace(
+            self,
+            labels_B=self.labels_B[:count],
+            logits_BC=self.logits_BC[:count],
+            layers=tuple(layer[:count] for layer in self.layers),
+            reliability_B=self.reliability_B[:count],
+            codes_BL=self.codes_BL[:count],
+            source_P=self.source_P[:0],
+            target_P=self.target_P[:0],
+            score_P=self.score_P[:0],
+        )
 
 
 class Loss(nn.Module):
     """Base of all losses: `forward(output, batch)` returns a scalar, 0 where nothing applies.
 
-    Losses with projectors learn them with the student. `teacher` holds the widths of the teacher's
-    layers, `student` those of the student's blocks.
+    Losses with projectors learn them with the student.
     """
 
     needs: ClassVar[frozenset[Need]]
     Settings: ClassVar[type[LossSettings]] = LossSettings
 
-    def __init__(
-        self, settings: LossSettings, student: tuple[int, ...], teacher: tuple[int, ...]
-    ) -> None:
+    def __init__(self, settings: LossSettings, sizes: Sizes) -> None:
         super().__init__()
 
     def forward(self, output: Output, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, nothing
+from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, Sizes, nothing
 from g2t.student.base import Output
 
 
@@ -43,10 +43,8 @@ class Soft(Loss):
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
     Settings: ClassVar[type[LossSettings]] = SoftSettings
 
-    def __init__(
-        self, settings: SoftSettings, student: tuple[int, ...], teacher: tuple[int, ...]
-    ) -> None:
-        super().__init__(settings, student, teacher)
+    def __init__(self, settings: SoftSettings, sizes: Sizes) -> None:
+        super().__init__(settings, sizes)
         self.temperature = settings.temperature
 
     def forward(self, output: Output, batch: Batch) -> Tensor:

@@ -1,0 +1,100 @@
+"""What a training run needs of a cache, whether it is there, and the command that adds it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from g2t.cache.format import (
+    CODES,
+    EDGE_SCORES,
+    FEATURES,
+    LOGITS,
+    RELIABILITY,
+    layer_name,
+    token_name,
+)
+from g2t.cache.reader import Cache
+from g2t.config import look_up
+from g2t.distill.losses import LOSSES
+from g2t.distill.losses.base import SIGNALS
+from g2t.distill.settings import DistillSettings, signals_of
+from g2t.errors import UsageError
+
+#: What can only be written with a hidden layer, and what only the teacher itself can tell.
+FROM_LAYERS = frozenset({"layers", "edge_scores", "codes"})
+FROM_TEACHER = frozenset({"layers", "logits", "reliability"})
+
+_TENSORS = {
+    "logits": LOGITS,
+    "edge_scores": EDGE_SCORES,
+    "reliability": RELIABILITY,
+    "codes": CODES,
+}
+
+
+def tensors_of(signal: str, layers: int) -> list[str]:
+    """Return the tensors that hold a signal; `layers` is how many hidden ones the teacher has.
+
+    Labels and edges, which are no signals, are in none of them.
+    """
+    if signal == "layers":
+        return [layer_name(layer) for layer in range(1, layers + 1)]
+    return [_TENSORS[signal]] if signal in _TENSORS else []
+
+
+def needs_of(settings: DistillSettings[Any, Any, Any], cache: Cache) -> frozenset[str]:
+    """Return what the losses need and, to place the landmarks of a taught student, the layers.
+
+    Raises UsageError where a loss needs hidden layers and the teacher has none, or where the cache
+    lacks something, with the command that adds it.
+    """
+    by_loss = {name: look_up(LOSSES, name, "loss").needs for name in settings.losses()}
+    asked = frozenset[str]().union(*by_loss.values())
+    started = signals_of(settings)
+    if not cache.manifest.teacher.layers:
+        if not asked.isdisjoint(FROM_LAYERS):
+            raise UsageError(
+                "these losses need hidden layers of the teacher, and it has none",
+                "teach with more model.layers, or choose other losses",
+            )
+        started -= {"layers"}  # landmarks start at random
+    missing = [signal for signal in SIGNALS if signal in asked | started and _lacks(cache, signal)]
+    if missing:
+        raise _not_there(cache, by_loss, missing)
+    return asked | started
+
+
+def _lacks(cache: Cache, signal: str) -> bool:
+    names = tensors_of(signal, cache.manifest.teacher.layers)
+    return any(cache.manifest.tensor(name) is None for name in names)
+
+
+def _not_there(
+    cache: Cache, by_loss: Mapping[str, frozenset[str]], missing: Sequence[str]
+) -> UsageError:
+    """Name what is missing and who asks for it; where no loss does, the landmarks do."""
+    said, added = [], []
+    for signal in missing:
+        losses = [name for name, needs in by_loss.items() if signal in needs]
+        asking = ", ".join(losses) or "the start of the landmarks"
+        said.append(f"{signal.replace('_', ' ')} (for {asking})")
+        added += [name for name in losses or [signal] if name not in added]
+    command = f"g2t cache add {shlex.quote(str(cache.artifact.path))} --for {','.join(added)}"
+    if not FROM_TEACHER.isdisjoint(missing) or _lacks(cache, "layers"):
+        command += " --teacher TEACHER --graph GRAPH"
+    return UsageError(
+        f"cache {cache.artifact.path} lacks {' and '.join(said)}", f"add it with: {command}"
+    )
+
+
+def tensors_read(cache: Cache, needs: frozenset[str], hops: int) -> dict[str, str]:
+    """Return the digest of every cache tensor that training reads, by name."""
+    names = ["graph", FEATURES]
+    if hops and cache.manifest.hops >= hops:
+        names += [token_name(hop) for hop in range(1, hops + 1)]
+    if hops and cache.projection is not None:
+        names += ["projection", token_name(0)]
+    for signal in SIGNALS:
+        if signal in needs:
+            names += tensors_of(signal, cache.manifest.teacher.layers)
+    return {f"cache/{name}": cache.manifest.digest_of(name) for name in names}
