@@ -79,7 +79,7 @@ class Stage:
         self._locked = False
 
     def __enter__(self) -> Self:
-        if self._is_done():  # needs no lock, so it works in a folder of others
+        if self.is_done():  # needs no lock, so it works in a folder of others
             self.finished = open_artifact(self.given, self.kind)
             self._place.mend()
             return self
@@ -111,7 +111,7 @@ class Stage:
             return False
         with suppress(InputError):
             self.lock()
-        return self._is_done()
+        return self.is_done()
 
     def __exit__(
         self,
@@ -156,7 +156,7 @@ class Stage:
             return "unfinished", ""
         return "new", ""
 
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
         """Tell whether OUT is what is asked for, as far as can be seen without the lock."""
         with suppress(G2TError):  # such as a look between the renames of another
             return self.standing()[0] == "done"
@@ -175,8 +175,9 @@ class Stage:
         if standing == "foreign":
             raise InputError(reason, "choose another --out")
         if standing == "refused":
-            way_out = "choose another --out, or replace it with --force"
-            raise InputError(reason, "finish that first, or remove it" if self.grows else way_out)
+            way_out = "remove it" if self.shared else "replace it with --force"
+            hint = f"choose another --out, or {way_out}"
+            raise InputError(reason, "finish that first, or remove it" if self.grows else hint)
         if standing == "done":
             self.finished = open_artifact(self.given, self.kind)
             return

@@ -155,7 +155,7 @@ def _recode(writer: CacheWriter, rows: Rows, wanted: TensorEntry, index: int) ->
     """Write one shard of a tensor in its new type."""
     name, before = wanted.name, rows.entry
     start, stop = writer.span(index)
-    dtype: DtypeName = wanted.dtype  # type: ignore[assignment]
+    dtype = wanted.dtype
     tensors: dict[str, Tensor]
     if before.kind == "topk":
         stored = rows.read_stored(index, 0, stop - start)

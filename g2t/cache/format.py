@@ -5,7 +5,7 @@ belongs to the r-th id of `graph.safetensors`, and those ids ascend, so rows can
 without showing. `manifest.json` names every shard with its rows, bytes and digest.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from pydantic import Field
@@ -132,6 +132,10 @@ def token_name(hop: int) -> str:
     """Return the tensor name of the hop token Â^hop x, hop >= 1 (0 with a projection)."""
     return f"tokens-{hop}"
 
+
+#: What of a teacher a cache may hold, in the order in which it is listed.
+Signal = Literal["layers", "logits", "edge_scores", "reliability", "codes"]
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 LOGITS = "teacher-logits"
 EDGE_SCORES = "teacher-edge-scores"

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from g2t.artifact import Artifact, content_digest, file_digest, write_json
+from g2t.cache.assemble import assemble
 from g2t.cache.describe import figures
 from g2t.cache.format import (
     FEATURES,
@@ -210,26 +211,20 @@ def _write_graph(writer: CacheWriter, plan: OutsidePlan) -> Manifest:
     wanted = [TensorEntry(name=FEATURES, kind=kind, width=graph.features.shape[1], dtype="fp32")]
     for name, answers in plan.answers.items():
         wanted.append(TensorEntry(name=name, width=answers.rows.width, dtype=settings.dtype))
-    entries = [writer.entries(entry) for entry in wanted]
-    return Manifest(
-        schema="g2t.cache/1",
-        rows=len(split.nodes),
-        shard_rows=settings.shard_rows,
-        task="binary" if graph.task == "binary" else "multiclass",
-        metric=graph.metric,
-        classes=graph.classes,
-        graph=NamedDigest(name=graph.name, digest=plan.inputs["graph"]),
-        split=NamedDigest(name=split.name, digest=split.digest),
-        teacher=TeacherEntry(
+    lineage = {
+        "task": graph.task,
+        "metric": graph.metric,
+        "classes": graph.classes,
+        "graph": NamedDigest(name=graph.name, digest=plan.inputs["graph"]),
+        "split": NamedDigest(name=split.name, digest=split.digest),
+        "teacher": TeacherEntry(
             name=settings.teacher_name,
             digest=plan.teacher_digest,
             layers=len(plan.answers) - 1,
             scaling=settings.scaling,
         ),
-        graph_file=writer.file_entry("graph", GRAPH, 0, len(split.nodes)),
-        tensors=tuple(entry for entry, _ in entries),
-        shards=tuple(shard for _, shards in entries for shard in shards),
-    )
+    }
+    return assemble(writer, wanted, lineage)
 
 
 def _graph_tensors(graph: Graph, split: Split) -> dict[str, Tensor]:

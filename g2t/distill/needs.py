@@ -10,13 +10,13 @@ from g2t.cache.format import (
     FEATURES,
     LOGITS,
     RELIABILITY,
+    SIGNALS,
     layer_name,
     token_name,
 )
 from g2t.cache.reader import Cache
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import SIGNALS
 from g2t.distill.settings import DistillSettings, signals_of
 from g2t.errors import UsageError
 

@@ -5,9 +5,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, SerializeAsAny, create_model
 
+from g2t.cache.format import SIGNALS
 from g2t.config import Settings, layered, look_up, specialised, validate
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import SIGNALS, LossSettings
+from g2t.distill.losses.base import LossSettings
 from g2t.errors import UsageError, did_you_mean
 from g2t.student import STUDENTS
 from g2t.student.base import ModelSettings, TrainSettings

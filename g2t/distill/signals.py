@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from g2t.cache.format import CODES, LOGITS, RELIABILITY, layer_name
+from g2t.cache.format import CODES, LOGITS, RELIABILITY, SIGNALS, layer_name
 from g2t.cache.reader import Cache
 from g2t.cache.stream import Stream
-from g2t.distill.losses.base import SIGNALS, Batch
+from g2t.distill.losses.base import Batch
 from g2t.distill.needs import tensors_of
 from g2t.errors import IntegrityError
 from g2t.graph.csr import Csr

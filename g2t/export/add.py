@@ -10,10 +10,10 @@ import torch
 
 from g2t.artifact import RECORD, Artifact, read_json, sync
 from g2t.cache.check import open_cache
-from g2t.cache.format import FEATURES, LOGITS, Manifest, layer_name
+from g2t.cache.format import FEATURES, LOGITS, SIGNALS, Manifest, Signal, layer_name
 from g2t.cache.writer import CacheWriter
 from g2t.errors import InputError, IntegrityError, UsageError
-from g2t.export.plan import SIGNALS, ExportPlan, ExportSettings, Shape, Signal, plan_export
+from g2t.export.plan import ExportPlan, ExportSettings, Shape, plan_export
 from g2t.export.run import finish, leaving_on_signal, work_in
 from g2t.export.share import Share
 from g2t.export.write import Making, check_memory, write_tensors

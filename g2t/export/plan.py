@@ -14,7 +14,9 @@ from g2t.cache.format import (
     LOGITS,
     RELIABILITY,
     SHARD_ROWS,
+    SIGNALS,
     DtypeName,
+    Signal,
     TensorEntry,
     layer_name,
     token_name,
@@ -24,10 +26,6 @@ from g2t.errors import InputError, UsageError
 from g2t.graph.lazy import GraphFile, open_graph
 from g2t.teacher.forward import check_graph_of
 from g2t.teacher.store import TeacherFile, open_teacher
-
-#: What of a teacher a cache may hold, in the order in which it is listed.
-Signal = Literal["layers", "logits", "edge_scores", "reliability", "codes"]
-SIGNALS: tuple[Signal, ...] = ("layers", "logits", "edge_scores", "reliability", "codes")
 
 
 class ExportSettings(Settings):

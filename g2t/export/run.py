@@ -10,12 +10,11 @@ from typing import Any, NoReturn
 import torch
 
 from g2t.artifact import Artifact, write_json
+from g2t.cache.assemble import assemble
 from g2t.cache.describe import figures
 from g2t.cache.format import (
     GRAPH,
     MANIFEST,
-    PROJECTION,
-    Manifest,
     NamedDigest,
     TeacherEntry,
 )
@@ -88,7 +87,7 @@ def export(
     begun = Stage(out, "cache", config, plan.inputs, 0, force, workers=share.workers)
     work = work_in(begun.path, len(plan.nodes), settings, memory, share, show)
     making = Making(work, settings, plan.shape.entries(settings), plan.shape, plan)
-    if begun.standing()[0] != "done":
+    if not begun.is_done():
         check_memory(making)  # before anything is touched: what an earlier run wrote stays
     with begun as stage:
         if stage.finished:
@@ -136,25 +135,10 @@ def finish(stage: Stage, making: Making, lineage: Mapping[str, Any]) -> Artifact
             making.work.progress.note("this part is done; the last worker commits the cache")
             return None
         stage.lock()
-        if stage.standing()[0] == "done":
+        if stage.is_done():
             return None
-    found = [writer.entries(entry) for entry in making.entries.values()]
-    projection = None
-    if settings.project is not None:
-        projection = writer.file_entry("projection", PROJECTION, 0, making.shape.features)
-    manifest = Manifest.model_validate(
-        {
-            "schema": "g2t.cache/1",
-            "rows": writer.rows,
-            "shard_rows": writer.shard_rows,
-            "hops": settings.hops,
-            **lineage,
-            "graph_file": writer.file_entry("graph", GRAPH, 0, writer.rows),
-            "projection_file": projection,
-            "tensors": tuple(entry for entry, _ in found),
-            "shards": tuple(shard for _, shards in found for shard in shards),
-        }
-    )
+    projected = None if settings.project is None else making.shape.features
+    manifest = assemble(writer, making.entries.values(), lineage, settings.hops, projected)
     write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
     for entry in manifest.tensors:
         making.work.progress.note(

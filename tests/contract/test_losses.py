@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from g2t.cache.format import SIGNALS
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import SIGNALS, Batch, Loss, Sizes
+from g2t.distill.losses.base import Batch, Loss, Sizes
 from g2t.distill.objective import Objective
 from g2t.distill.settings import PRESETS, distill_settings
 from g2t.student.base import Output

@@ -17,12 +17,20 @@ from scipy.cluster.vq import kmeans2
 
 from g2t.artifact import open_artifact
 from g2t.cache.check import open_cache
-from g2t.cache.format import CODES, EDGE_SCORES, FEATURES, RELIABILITY, TensorEntry, layer_name
+from g2t.cache.format import (
+    CODES,
+    EDGE_SCORES,
+    FEATURES,
+    RELIABILITY,
+    SIGNALS,
+    Signal,
+    TensorEntry,
+    layer_name,
+)
 from g2t.cache.reader import Cache, Rows
 from g2t.cache.stream import PIECE
 from g2t.distill import start as start_module
 from g2t.distill.losses.align import standardised
-from g2t.distill.losses.base import SIGNALS, Signal
 from g2t.distill.settings import PRESETS
 from g2t.distill.signals import count_codes, open_signals
 from g2t.distill.start import landmark_centres

@@ -1,5 +1,7 @@
-"""Teachers of the odd graph, each made once."""
+"""Teachers of the odd graph, each made once, and a disk that need not survive a loss of power."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,14 @@ import pytest
 
 from g2t.teacher.store import open_teacher
 from tests.export.graphs import Kind, Taught, Teach, odd_graph, store, write_teacher
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_sync() -> Iterator[None]:
+    """Let files reach the disk when they will: waiting for it would be half of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="session")

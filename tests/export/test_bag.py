@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+from g2t.export import bag
 from g2t.export.bag import PIECES, make_bag
 
 NODES, WIDTH = 60, 3
@@ -44,17 +45,21 @@ def drawn(kind: str, edges: int, row: Tensor, rows: int) -> Tensor | None:
     kind=st.sampled_from(["none", "any", "skewed"]),
     dtype=st.sampled_from([torch.float32, torch.float16]),
     size=st.sampled_from([1e-2, 1.0, 100.0]),
+    fused=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_sums_are_those_of_the_matrix_product(
-    counts: list[int], kind: str, dtype: torch.dtype, size: float, seed: int
+    counts: list[int], kind: str, dtype: torch.dtype, size: float, fused: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
     start, edges = starts(counts), sum(counts)
     column = torch.randint(0, NODES, (edges,), dtype=torch.int32)
     table = (torch.randn(NODES, WIDTH) * size).to(dtype)
     weight = drawn(kind, edges, torch.repeat_interleave(start.diff()), len(counts))
-    found = make_bag(start, column, dtype, weight).pool(table)
+    with pytest.MonkeyPatch.context() as patch:
+        if not fused:  # as on a machine whose fused sum adds up in fp16
+            patch.setattr(bag, "adds_in_float32", lambda dtype: False)
+        found = make_bag(start, column, dtype, weight).pool(table)
     assert (found.dtype, tuple(found.shape)) == (torch.float32, (len(counts), WIDTH))
     given_weight = torch.ones(edges) if weight is None else weight
     wanted = sums(start, column, given_weight, table)
@@ -112,14 +117,14 @@ def test_an_attention_that_sees_one_neighbour_among_many() -> None:
 
 
 def test_rows_whose_weights_are_all_zero_are_zero() -> None:
-    bag = make_bag(starts([2, 3]), torch.arange(5).int(), torch.float16, torch.zeros(5))
-    assert bag.pool(torch.ones(5, 2).half()).tolist() == [[0, 0], [0, 0]]
+    made = make_bag(starts([2, 3]), torch.arange(5).int(), torch.float16, torch.zeros(5))
+    assert made.pool(torch.ones(5, 2).half()).tolist() == [[0, 0], [0, 0]]
 
 
 def test_a_bag_without_edges_pools_to_zeros() -> None:
     for dtype in (torch.float32, torch.float16):
-        bag = make_bag(starts([0, 0, 0]), torch.empty(0).int(), dtype)
-        assert torch.equal(bag.pool(torch.ones(4, 2, dtype=dtype)), torch.zeros(3, 2))
+        made = make_bag(starts([0, 0, 0]), torch.empty(0).int(), dtype)
+        assert torch.equal(made.pool(torch.ones(4, 2, dtype=dtype)), torch.zeros(3, 2))
 
 
 def test_pieces_are_used_only_where_rows_are_long() -> None:
@@ -130,3 +135,21 @@ def test_pieces_are_used_only_where_rows_are_long() -> None:
         long = make_bag(starts([2 * most - 1, 1]), column, dtype)
         assert long.row_P is not None
         assert long.row_P.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_machine_without_the_fused_sum_gets_the_same(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    start = starts([3, 0, 5000])
+    column = torch.randint(0, NODES, (5003,), dtype=torch.int32)
+    table = torch.randn(NODES, WIDTH).to(dtype)
+    made = make_bag(start, column, dtype, torch.rand(5003))
+    fused = made.pool(table)
+    monkeypatch.setattr("g2t.export.bag.adds_in_float32", lambda dtype: False)
+    slow = made.pool(table)
+    assert (slow - fused).abs().max() < (
+        1e-5 if dtype == torch.float32 else 1e-3
+    ) * fused.abs().max()
+    assert not torch.equal(slow, fused) or dtype == torch.float32  # another way to the number

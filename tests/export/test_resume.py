@@ -96,7 +96,7 @@ def test_no_finished_shard_is_opened_again_however_often_it_is_killed(
             run(taught, tmp_path / "c", killer)
         except Interrupted:
             assert not (tmp_path / "c").exists()
-    assert kills > 5
+    assert kills > 3
     assert set(ledger.adopted.values()) == {1}
     assert set(ledger.begun.values()) == {1}
     assert digests(open_cache(tmp_path / "c").artifact) == digests(whole.artifact)
@@ -125,7 +125,7 @@ def test_sums_of_a_panel_are_kept_as_well(
             export(taught.teacher, taught.graph, tmp_path / "c", asked, progress=Killer(steps))
         except Interrupted:
             continue
-    assert len(pooled) == len(set(pooled)) == 3 * 5 * 4  # layers, panels, shards
+    assert len(pooled) == len(set(pooled)) == 3 * 5 * 3  # layers, panels, shards
     assert open_cache(tmp_path / "c").rows == ROWS
 
 

@@ -5,21 +5,18 @@ neighbours.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from g2t.cache.format import Signal
 from g2t.config import Settings
 from g2t.student.base import Output
 
-#: What the teacher says in a cache; each is there only if it was asked for.
-Signal = Literal["layers", "logits", "edge_scores", "reliability", "codes"]
 #: What a loss may ask of the cache; labels and edges are always there.
 Need = Literal["labels", "edges"] | Signal
-
-SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 
 class LossSettings(Settings):
