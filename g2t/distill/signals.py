@@ -13,7 +13,7 @@ from torch import Tensor
 
 from g2t.cache.format import CODES, LOGITS, RELIABILITY, SIGNALS, layer_name
 from g2t.cache.reader import Cache
-from g2t.cache.stream import Stream
+from g2t.cache.stream import Stream, well_mixed
 from g2t.distill.losses.base import Batch
 from g2t.distill.needs import tensors_of
 from g2t.errors import IntegrityError
@@ -98,7 +98,7 @@ def open_signals(
     score_E = cache.edge_scores() if "edge_scores" in needs else torch.empty(0)
     return Signals(
         labels_N,
-        Stream(rows, cache.rows, options.buffer, options.block),
+        Stream(rows, cache.rows, options.buffer, well_mixed(rows, options.buffer, options.block)),
         cache.edges if "edges" in needs else None,
         score_E,
         frozenset(far),

@@ -42,7 +42,7 @@ class TrainSettings(Settings):
     buffer: Size = Field(
         256 << 20, description="memory for the teacher's rows; a larger cache is read by blocks"
     )
-    block: int = Field(1024, ge=1, description="consecutive rows that are read at once")
+    block: int = Field(1024, ge=1, description="most consecutive rows that are read at once")
     checkpoint_seconds: float = Field(60, ge=0, description="time between checkpoints")
 
 

@@ -3,12 +3,11 @@
     python tests/bench/block_shuffle.py --root DIR              # nodes in the order of the source
     python tests/bench/block_shuffle.py --root DIR --by-class   # nodes sorted by class: the worst
 
-Rows are drawn fully at random (the cache fits into the buffer), or by blocks of 1024 rows (the
-default; `--block 256 1024` compares more) through a buffer of 20 batches of 128, of which half is
-shuffled at a time: a single block of 1024 and its leftovers, the hardest case. Test accuracy in %,
-mean ± std over seeds; beside it the paired difference to random rows ± its standard error. Split
-`random:60/20/20`, one teacher per seed, preset `soft`. Nothing is asserted: the table is the
-result.
+Rows are drawn fully at random (the cache fits into the buffer), or by blocks through a buffer of 20
+batches of 128 rows, of which half is shuffled at a time; blocks are as long as `train.block`, or
+shorter, so that a half holds 16. Test accuracy in %, mean ± std over seeds; beside it the paired
+difference to random rows ± its standard error. Split `random:60/20/20`, one teacher per seed,
+preset `soft`. Nothing is asserted: the table is the result.
 """
 
 import argparse

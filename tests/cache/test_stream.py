@@ -16,7 +16,7 @@ from torch import Tensor
 from g2t.cache.codec import encode
 from g2t.cache.format import TensorEntry
 from g2t.cache.reader import Rows
-from g2t.cache.stream import Stream, take
+from g2t.cache.stream import Stream, take, well_mixed
 from g2t.errors import IntegrityError, UsageError
 from g2t.stored import open_stored
 from g2t.tensors import save_tensors
@@ -291,3 +291,14 @@ def test_neighbouring_rows_are_read_together_and_in_the_order_of_the_file(
     taken = take(tensor, torch.tensor([290, 5, 130, 3, 5, 140]))
     assert taken.flatten().tolist() == [290, 5, 130, 3, 5, 140]
     assert seen == [(3, 6), (130, 141), (290, 291)]
+
+
+@pytest.mark.parametrize(
+    ("buffer", "block", "wanted"),
+    [(64 << 20, 1024, 1024), (NUMBERED * 320, 1024, 10), (NUMBERED * 320, 4, 4), (1, 1024, 1)],
+)
+def test_blocks_shrink_until_half_a_buffer_mixes_sixteen(
+    folder: Path, buffer: int, block: int, wanted: int
+) -> None:
+    stream = stream_of(folder, 100, 1 << 20)
+    assert well_mixed(stream._tensors, buffer, block) == wanted

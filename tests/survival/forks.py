@@ -104,6 +104,8 @@ class Forks:
         """Start a command."""
         self._count += 1
         files = [self.folder / f"{self._count}.{stream}" for stream in ("out", "err")]
+        for file in files:
+            file.touch()
         how = how or How()
         told = {**asdict(how), "arguments": [str(argument) for argument in arguments]}
         told |= {"stdout": str(files[0]), "stderr": str(files[1])}
