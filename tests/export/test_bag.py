@@ -116,6 +116,17 @@ def test_an_attention_that_sees_one_neighbour_among_many() -> None:
         assert float(found) == pytest.approx(float(table[7777]), rel=1e-3)
 
 
+def test_a_hub_that_half_listens_to_one_neighbour_hears_the_others() -> None:
+    """Their weights, 400,000 times smaller, would be subnormal beside it, and 2 % off."""
+    count = 200_000
+    weight = torch.full((count,), 0.5 / (count - 1))
+    weight[777] = 0.5
+    column = (torch.arange(count) == 777).int()
+    table = torch.tensor([[1.0], [0.0]]).half()
+    found = make_bag(starts([count]), column, torch.float16, weight).pool(table)
+    assert float(found) == pytest.approx(0.5, rel=1e-3)
+
+
 def test_rows_whose_weights_are_all_zero_are_zero() -> None:
     made = make_bag(starts([2, 3]), torch.arange(5).int(), torch.float16, torch.zeros(5))
     assert made.pool(torch.ones(5, 2).half()).tolist() == [[0, 0], [0, 0]]

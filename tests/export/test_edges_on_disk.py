@@ -51,7 +51,7 @@ def stored(graph: Csr, path: Path) -> Edges:
     return Edges(tensors["start"], tensors["column"])
 
 
-@pytest.mark.parametrize("rows", [1, 7, 100, on_disk.ROWS])
+@pytest.mark.parametrize("rows", [1, 7, on_disk.ROWS])
 @pytest.mark.parametrize("nodes", ["all", "some", "one", "first and last"])
 def test_observed_edges_are_the_induced_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, nodes: str
@@ -129,6 +129,15 @@ def test_an_edge_out_of_the_graph_is_found_when_its_row_is_read(tmp_path: Path) 
         assert edges.block(0, 1)[1].tolist() == [0]
         with pytest.raises(IntegrityError, match="an edge leads to a node that is not there"):
             edges.block(1, 12)
+
+
+@pytest.mark.parametrize("start", [[0, 2, 1, 3], [0, 1, 2, 9], [-1, 1, 2, 3]])
+def test_starts_that_are_none_are_found_when_they_are_read(
+    tmp_path: Path, start: list[int]
+) -> None:
+    graph = Csr(torch.tensor(start), torch.zeros(3, dtype=torch.int32), None, 3)
+    with pytest.raises(IntegrityError, match="the edges are no sparse rows"):
+        stored(graph, tmp_path / "edges").block(0, 3)
 
 
 def normalised(pairs: Csr, degree: Tensor) -> Tensor:

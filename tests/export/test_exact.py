@@ -84,7 +84,7 @@ def test_three_nodes_in_one_short_shard(tmp_path: Path, name: str) -> None:
 #: How the work is cut; a block has 64 rows at least, or one where its edges are many.
 CUTS: dict[str, dict[str, int]] = {
     "rows": {"BLOCK_ROWS": 1},
-    "edges": {"BLOCK_EDGES": 1},
+    "edges": {"BLOCK_EDGES": 5},
     "bytes": {"BLOCK_BYTES": 80 * 4 * 40},
     "both": {"BLOCK_ROWS": 71, "BLOCK_EDGES": 301},
 }

@@ -1,6 +1,7 @@
 """An export that was interrupted goes on with the first shard that is missing: none twice."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from g2t.cache.check import open_cache
 from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter, ShardStream
-from g2t.export import ExportSettings, export, layer, walk
+from g2t.export import ExportSettings, export, layer, signals, walk
 from g2t.runtime import Silent
 from g2t.teacher import TEACHERS
 from tests.export.graphs import (
@@ -67,6 +68,14 @@ class Ledger:
         monkeypatch.setattr(ShardStream, "__init__", opened)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def many_panels() -> Iterator[None]:
+    """Five panels to a layer of 40 columns."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layer, "PANEL", 8)
+        yield
+
+
 @pytest.fixture(scope="module", params=["gcn", "gat"])
 def taught(request: pytest.FixtureRequest, teach: Teach) -> Taught:
     return teach(request.param, "sparse", **{**EVERYTHING, "layers": 2})
@@ -82,16 +91,18 @@ def run(taught: Taught, out: Path, progress: Silent) -> None:
     export(taught.teacher, taught.graph, out, settings, progress=progress)
 
 
-@pytest.mark.parametrize("held", [1, 1000])
+@pytest.mark.parametrize("held", [[1], [1000], [1, 3, 2]], ids=str)
 def test_no_finished_shard_is_opened_again_however_often_it_is_killed(
-    taught: Taught, whole: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+    taught: Taught, whole: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: list[int]
 ) -> None:
-    monkeypatch.setattr(walk, "panels_held", lambda *sizes: min(held, sizes[2]))
+    """Nor if another budget is given every time."""
     ledger, kills = Ledger(monkeypatch), 0
     while not (tmp_path / "c").exists():
+        most = held[kills % len(held)]
+        monkeypatch.setattr(walk, "panels_held", lambda *sizes, most=most: min(most, sizes[2]))
         kills += 1
         assert kills < 50
-        killer = Killer(steps=2 + kills)
+        killer = Killer(steps=4 + kills)
         try:
             run(taught, tmp_path / "c", killer)
         except Interrupted:
@@ -107,26 +118,73 @@ def test_sums_of_a_panel_are_kept_as_well(
     teach: Teach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Held one by one, panels take a pass over the edges each; none is taken twice."""
-    monkeypatch.setattr(layer, "PANEL", 8)
     monkeypatch.setattr(walk, "panels_held", lambda *sizes: 1)
     taught = teach("sage", **EVERYTHING)
-    pooled: list[tuple[str, int]] = []
-    store_sums = walk._store_sums
+    pooled: Counter[tuple[int, int]] = Counter()
+    filled: Counter[int] = Counter()
+    held_sums, fill = walk._held_sums, walk.fill
 
-    def counted(work: Any, one: Any, source: Any, shard: int, tables: Any, task: str) -> None:
-        before = set(work.scratch.glob("*-sums-*"))
-        store_sums(work, one, source, shard, tables, task)
-        pooled.extend((path.name, shard) for path in set(work.scratch.glob("*-sums-*")) - before)
+    def summed(work: Any, one: Any, tables: dict[layer.Panel, Any]) -> walk.Sums:
+        sums = held_sums(work, one, tables)
 
-    monkeypatch.setattr(walk, "_store_sums", counted)
+        def counted(block: range) -> Iterator[tuple[layer.Panel, Any]]:
+            pooled.update((panel.start, block.start) for panel in tables)
+            return sums(block)
+
+        return counted
+
+    def made(work: Any, one: Any, source: Any, group: list[layer.Panel], see: bool) -> Any:
+        filled.update(panel.start for panel in group)
+        return fill(work, one, source, group, see)
+
+    monkeypatch.setattr(walk, "_held_sums", summed)
+    monkeypatch.setattr(walk, "fill", made)
     asked = ExportSettings(dtype="fp32", shard_rows=131)
-    for steps in (7, 13, 10**6):
+    for steps in (7, 13, 24, 10**6):
         try:
             export(taught.teacher, taught.graph, tmp_path / "c", asked, progress=Killer(steps))
         except Interrupted:
             continue
-    assert len(pooled) == len(set(pooled)) == 3 * 5 * 3  # layers, panels, shards
     assert open_cache(tmp_path / "c").rows == ROWS
+    assert len(pooled) == 5 * 3  # panels, shards of one block
+    assert set(pooled.values()) == {3}  # layers
+    assert sum(filled.values()) <= 5 * 3 + 3  # at most the panel in which each kill came again
+
+
+@pytest.mark.parametrize("kill", [1, 4, 8])
+def test_sums_of_edge_scores_are_kept_as_well(
+    teach: Teach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int
+) -> None:
+    monkeypatch.setattr(walk, "panels_held", lambda *sizes: 2)
+    taught, add_up = teach("gcn", **EVERYTHING), signals._add_up
+    added: list[tuple[int, ...]] = []
+    asked = ExportSettings(dtype="fp32", shard_rows=131, signals=("layers", "edge_scores"))
+    whole = export(taught.teacher, taught.graph, tmp_path / "whole", asked)
+
+    def counted(work: Any, unit: Any, source: Any, tables: Any, shard: int) -> Any:
+        added.append((shard, *sorted(panel.start for panel in tables)))
+        return add_up(work, unit, source, tables, shard)
+
+    class Late(Killer):
+        def update(self, task: str, done: int, total: int, values: Any) -> None:
+            if task == "edge scores":
+                super().update(task, done, total, values)
+
+    monkeypatch.setattr(signals, "_add_up", counted)
+    with pytest.raises(Interrupted):
+        export(taught.teacher, taught.graph, tmp_path / "c", asked, progress=Late(kill))
+    assert len(list((tmp_path / "c.partial" / "scratch").glob("edge-sums-*"))) <= 3
+    export(taught.teacher, taught.graph, tmp_path / "c", asked)
+    groups = [(0, 8), (16, 24), (32,)]
+    assert sorted(added) == sorted((shard, *group) for shard in range(3) for group in groups)
+    assert whole is not None
+    assert digests(open_cache(tmp_path / "c").artifact) == digests(whole)
+    with pytest.raises(Interrupted):
+        export(taught.teacher, taught.graph, tmp_path / "d", asked, progress=Late(kill))
+    # Another budget cuts the columns elsewhere: those that are summed are left out of a group.
+    monkeypatch.setattr(walk, "panels_held", lambda *sizes: 3)
+    export(taught.teacher, taught.graph, tmp_path / "d", asked)
+    assert digests(open_cache(tmp_path / "d").artifact) == digests(whole)
 
 
 @pytest.mark.parametrize("name", ODD)

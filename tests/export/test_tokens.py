@@ -80,6 +80,16 @@ def test_tokens_of_sparse_features_are_rounded_once(
         assert off(cache, f"tokens-{hop}", wanted) <= most
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_no_token_is_computed_from_a_rounded_one(teach: Teach, tmp_path: Path, dtype: str) -> None:
+    taught = teach("gcn", "sparse", **PLAIN)
+    exact = taught.export(tmp_path / "exact", hops=HOPS, dtype="fp32")
+    short = taught.export(tmp_path / "short", hops=HOPS, dtype=dtype)
+    for hop in range(1, HOPS + 1):
+        found = short.whole(f"tokens-{hop}")
+        assert torch.equal(found, exact.whole(f"tokens-{hop}").to(found.dtype))
+
+
 def test_tokens_do_not_depend_on_panels(
     teach: Teach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

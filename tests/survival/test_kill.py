@@ -125,6 +125,7 @@ def test_other_writers_of_caches_survive(
 MOMENTS = {
     "the folder has no record": ("sync", "c.partial/run.json.tmp"),
     "a note without its file": ("os.rename", "teacher-h1-00002.safetensors.digest"),
+    "one of two outputs of a layer": ("os.rename", "c.partial/teacher-h1-00001.safetensors"),
     "the manifest is there": ("os.rename", "manifest.json"),
     "the record is there": ("sync", "c.partial"),
     "before the last rename": ("os.rename", "/c"),

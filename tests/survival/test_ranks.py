@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from g2t.errors import UsageError
-from g2t.export.share import Share, share_of
+from g2t.errors import InputError, UsageError
+from g2t.export.share import Share, share_of, wait_for
 from tests.survival.conftest import Made
 from tests.survival.forks import (
     PANELS,
@@ -246,6 +246,14 @@ def test_a_rank_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="worker 2 of 2 cannot be"):
         share_of(None, None)
+
+
+def test_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    """Where others have finished, OUT.partial is gone, and what was in it does not come."""
+    (tmp_path / "there").touch()
+    wait_for([tmp_path / "there"], tmp_path)
+    with pytest.raises(InputError, match="c.partial is gone"):
+        wait_for([tmp_path / "c.partial" / "x"], tmp_path / "c.partial")
 
 
 def test_shares_part_the_shards() -> None:

@@ -16,9 +16,9 @@ from tests.survival.forks import PANELS, Ended, Fault, Forks, How, content, dige
 HOW = How(patches=PANELS)
 
 
-def paused(folder: Path, log: Path, only: str) -> tuple[Fault, How]:
+def paused(folder: Path, log: Path, only: str, at: int = 1) -> tuple[Fault, How]:
     """Return how a command runs that waits at an operation."""
-    fault = Fault(folder, log, 1, "wait", only)
+    fault = Fault(folder, log, at, "wait", only)
     return fault, How(patches=PANELS, fault=fault)
 
 
@@ -93,16 +93,21 @@ def worker(made: Made, out: Path, number: int, of: int) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    "where", ["open .*teacher-h1-00002", r"os\.rename .*tokens-2-00002\.safetensors$"]
+    ("where", "at"),
+    [
+        ("open .*teacher-h1-00002", 1),
+        (r"os\.rename .*tokens-2-00002\.safetensors$", 1),
+        (r"os\.mkdir .*scratch$", 8),  # where the note of a shard goes
+    ],
 )
 def test_a_worker_that_was_overtaken_leaves_nothing(
-    forks: Forks, made: Made, stories: dict[str, Story], tmp_path: Path, where: str
+    forks: Forks, made: Made, stories: dict[str, Story], tmp_path: Path, where: str, at: int
 ) -> None:
     """A plain export finishes beside a worker that is in the middle of a shard."""
     folder = tmp_path / "f"
     folder.mkdir()
     out = folder / "c"
-    fault, how = paused(folder, tmp_path / "log", where)
+    fault, how = paused(folder, tmp_path / "log", where, at)
     slow, other = (forks.start(worker(made, out, i, 2), (how, HOW)[i]) for i in (0, 1))
     fault.await_it()
     plain = forks.run(made.export(out), HOW)
