@@ -46,6 +46,7 @@ def main() -> int:
     """Run all data sets, students and ways over all seeds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=os.environ.get("G2T_ROOT"))
+    parser.add_argument("--source", choices=list(SETS), help="one data set only")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--block", type=int, nargs="+", default=[1024])
     parser.add_argument("--epochs", type=int, help="of a student; fewer than usual")
@@ -57,6 +58,8 @@ def main() -> int:
     print("| data set | student | rows | test accuracy in % | − random |")
     print("|---|---|---|---|---|")
     for source, students in SETS.items():
+        if asked.source not in (None, source):
+            continue
         with tempfile.TemporaryDirectory() as name:
             show(source, run(Path(name), source, students, asked))
     return 0

@@ -252,7 +252,7 @@ def test_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
     """Where others have finished, OUT.partial is gone, and what was in it does not come."""
     (tmp_path / "there").touch()
     wait_for([tmp_path / "there"], tmp_path)
-    with pytest.raises(InputError, match="c.partial is gone"):
+    with pytest.raises(InputError, match=r"c\.partial is gone"):
         wait_for([tmp_path / "c.partial" / "x"], tmp_path / "c.partial")
 
 
