@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -
     try:
         save_file(whole, path, metadata)
     except SafetensorError as error:  # such as a full disk; the rest of g2t expects OSError
-        raise OSError(errno.EIO, str(error), str(path)) from error
+        known = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(known[1]) if known else errno.EIO
+        said = os.strerror(number) if known else str(error)
+        raise OSError(number, said, str(path)) from error
     set_mode(path)
 
 

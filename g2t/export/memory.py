@@ -21,8 +21,12 @@ GRAIN = 16 * 2**20
 
 
 def available() -> int:
-    """Return the bytes that this process may still take: of the machine, or of its cgroup."""
-    return min(_free_memory(), *_cgroup_limits())
+    """Return the bytes that this process may still take: of the machine, or of its cgroup.
+
+    Ranks that torchrun started on this machine share them.
+    """
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return min(_free_memory(), *_cgroup_limits()) // (int(ranks) if ranks.isdigit() else 1)
 
 
 def panels_held(budget: int, panel_bytes: int, panels: int, other_bytes: int) -> int:

@@ -4,7 +4,6 @@ All are computed from tensors as the cache stores them, so a signal that is adde
 bytes that it would have had from the beginning.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,13 +14,16 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from g2t.cache.format import CODES, DTYPES, EDGE_SCORES, RELIABILITY, TensorEntry
+from g2t.cache.writer import temporary_of
 from g2t.export.generic import gather
 from g2t.export.layer import Layer, Panel
 from g2t.export.projection import sampled_rows
+from g2t.export.share import wait_for
 from g2t.export.source import ShardSource, Source
 from g2t.export.walk import Work, fill, panel_groups
 from g2t.graph.csr import Features
 from g2t.stored import Stored
+from g2t.tensors import load_tensors, save_tensors
 
 #: Edges whose ends are gathered at a time.
 EDGES = 2**16
@@ -82,7 +84,7 @@ def _summed(work: Work, shard: int) -> int:
 def _keep(work: Work, shard: int, columns: int, score_E: Tensor) -> None:
     """Put a shard's sums in the place of those over fewer columns."""
     before, path = _summed(work, shard), _sums_path(work, shard, columns)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     temporary.write_bytes(score_E.numpy().tobytes())
     temporary.replace(path)
     _sums_path(work, shard, before).unlink(missing_ok=True)
@@ -124,14 +126,13 @@ def write_codes(work: Work, layers: Sequence[ShardSource], codes: int) -> None:
     todo = _todo(work, CODES)
     if not todo:
         return
-    sample = sampled_rows(work.writer.rows)
-    found = []
     for layer in layers:
         layer.wait()
-        rows = gather(layer, sample)
-        assert isinstance(rows, Tensor)
-        mean, spread = rows.mean(0), rows.std(0, correction=0).clamp(min=1e-6)
-        found.append((layer, mean, spread, _centres((rows - mean) / spread, codes)))
+    known = _clusters(work, layers, codes)
+    found = [
+        (layer, known[f"mean-{i}"], known[f"spread-{i}"], known[f"centres-{i}"])
+        for i, layer in enumerate(layers)
+    ]
     for done, shard in enumerate(todo, 1):
         parts = [
             torch.stack(
@@ -147,6 +148,29 @@ def write_codes(work: Work, layers: Sequence[ShardSource], codes: int) -> None:
         ]
         work.writer.write(CODES, shard, {CODES: torch.cat(parts)}, 0.0)
         work.progress.update("codes", done, len(todo), {})
+
+
+def _clusters(work: Work, layers: Sequence[ShardSource], codes: int) -> dict[str, Tensor]:
+    """Return mean, spread and centres of every layer, from the scratch folder.
+
+    Only one worker finds them: on other hosts numbers round differently, and k-means runs apart.
+    """
+    path = work.scratch / "clusters"
+    if work.share.worker > 0:
+        wait_for([path], work.scratch)
+    elif not path.exists():
+        sample = sampled_rows(work.writer.rows)
+        made: dict[str, Tensor] = {}
+        for i, layer in enumerate(layers):
+            rows = gather(layer, sample)
+            assert isinstance(rows, Tensor)
+            mean, spread = rows.mean(0), rows.std(0, correction=0).clamp(min=1e-6)
+            centres = _centres((rows - mean) / spread, codes)
+            made |= {f"mean-{i}": mean, f"spread-{i}": spread, f"centres-{i}": centres}
+        temporary = temporary_of(path)
+        save_tensors(temporary, made)
+        temporary.replace(path)
+    return load_tensors(path)
 
 
 def _centres(rows: Tensor, codes: int) -> Tensor:

@@ -60,7 +60,7 @@ class FeatureSource:
         """Features are always there."""
 
     def read(self, start: int, stop: int) -> Features:
-        """Return the rows [start, stop); raises IntegrityError where one is not finite."""
+        """Return the rows [start, stop)."""
         rows = scale_features(observed_rows(self.graph, self.nodes, start, stop), self.scaling)
         if self.noise:
             rows = _noisy(rows, self.noise, start)

@@ -10,7 +10,6 @@ Aggregation acts per column, so only some column panels of the messages are held
 What is written does not depend on how many panels are held, nor on who writes which shard.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from torch import Tensor
 from g2t.artifact import SCRATCH
 from g2t.cache.codec import is_finite
 from g2t.cache.format import DTYPES, GRAPH, StoredDtype
-from g2t.cache.writer import CacheWriter, ShardStream
+from g2t.cache.writer import CacheWriter, ShardStream, temporary_of
 from g2t.errors import InputError
 from g2t.export.edges import Edges, looped_edges
 from g2t.export.layer import Layer, Panel
@@ -147,7 +146,9 @@ def walk(work: Work, layer: Layer, source: Source, outputs: Sequence[Output], ta
             work.progress.update(task, nth * len(todo) + done, steps, {})
         tables.clear()
     for done, shard in enumerate(todo, 1):
-        _write_shard(work, layer, source, outputs, shard, _stored_sums(work, layer, shard, task))
+        if shard in work.todo(outputs):  # no other process was faster, and took its sums away
+            sums = _stored_sums(work, layer, shard, task)
+            _write_shard(work, layer, source, outputs, shard, sums)
         for panel in layer.panels:
             _sums_path(work, task, panel, shard).unlink(missing_ok=True)
         work.progress.update(task, len(groups) * len(todo) + done, steps, {})
@@ -240,7 +241,7 @@ def _store_sums(
     with ExitStack() as stack:
         paths = {panel: _sums_path(work, task, panel, shard) for panel in left}
         files = {
-            panel: stack.enter_context(path.with_suffix(f".{os.getpid()}.tmp").open("wb"))
+            panel: stack.enter_context(temporary_of(path).open("wb"))
             for panel, path in paths.items()
         }
         for block in work.blocks(work.edges_of(layer), source, layer.width, shard):

@@ -22,6 +22,7 @@ from g2t.export.layer import Layer
 from g2t.export.memory import check_budget
 from g2t.export.plan import ExportPlan, ExportSettings, Shape
 from g2t.export.projection import make_projection
+from g2t.export.share import wait_for
 from g2t.export.signals import Unit, write_codes, write_edge_scores, write_reliability
 from g2t.export.source import FeatureSource, ShardSource, Source
 from g2t.export.teacher import TeacherRun
@@ -167,7 +168,9 @@ def _write_tokens(making: Making) -> None:
     projection = None
     if settings.project is not None:
         path = work.writer.folder / PROJECTION
-        if not path.exists():
+        if work.share.worker > 0:  # which may round differently
+            wait_for([path], path.parent)
+        elif not path.exists():
             made = make_projection(settings.project, plan.graph, plan.nodes)
             work.writer.write_file(PROJECTION, {"projection": made})
         projection = load_tensors(path)["projection"]

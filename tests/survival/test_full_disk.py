@@ -1,5 +1,6 @@
 """A disk that fills up: one sentence says so, and the same command goes on when there is room."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from g2t.errors import InputError
+from g2t.stage import Stage
 from g2t.tensors import save_tensors
 from tests.survival.conftest import Made, Story
 from tests.survival.forks import (
@@ -135,6 +138,24 @@ def test_other_writers_of_caches(
     assert before is None or content(disk.path / "c") == before
     disk.resize(16 << 20)
     check_whole(forks.run(story.command(disk.path), HOW), disk.path / "c", story)
+
+
+@pytest.mark.parametrize(("cause", "kept"), [(OSError(errno.EIO, "…"), True), (KeyError(), False)])
+def test_a_disk_that_fails_for_a_while_costs_nothing(
+    tmp_path: Path, cause: Exception, kept: bool
+) -> None:
+    """Unlike an error that would come again: then the corrected command begins anew."""
+
+    def work(folder: Path) -> None:
+        (folder / "half").write_text("hours of work")
+        try:
+            raise cause
+        except Exception:
+            raise InputError("said in one sentence") from None
+
+    with pytest.raises(InputError), Stage(tmp_path / "c", "thing", {}, {}, 0) as stage:
+        work(stage.path)
+    assert names(tmp_path) == (["c.partial"] if kept else [])
 
 
 def test_what_safetensors_itself_writes(disk: Disk) -> None:

@@ -172,6 +172,20 @@ def test_the_next_run_may_have_other_memory(
     check_whole(tmp_path / "c", story)
 
 
+def test_what_stands_is_not_computed_again(
+    forks: Forks, stories: dict[str, Story], operations: dict[str, Operations], tmp_path: Path
+) -> None:
+    """Killed as the third of four shards of h2 gets its name: two are left, in three passes."""
+    story = stories["export"]
+    point = place(operations["export"], "os.rename", "c.partial/teacher-h2-00002.safetensors")
+    fault = Fault(tmp_path, tmp_path.with_suffix(".log"), point)
+    for how in (How(patches=SMALL_PANELS, fault=fault), How(patches=SMALL_PANELS)):
+        ended = forks.run(story.command(tmp_path), how)
+    steps = [line.split(" step=") for line in ended.err.splitlines() if " step=" in line]
+    assert {task for task, _ in steps} & {"tokens-1", "tokens-2", "h1", "h2"} == {"h2"}
+    assert {step.split("/")[1].strip() for task, step in steps if task == "h2"} == {"6"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed"), [(n, s) for s in range(1, 6) for n in ("export", "add", "convert")]

@@ -248,8 +248,9 @@ def test_a_rank_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         share_of(None, None)
 
 
-def test_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+def test_there_is_nothing_to_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where others have finished, OUT.partial is gone, and what was in it does not come."""
+    monkeypatch.setattr("g2t.export.share.PATIENCE", 0.2)
     (tmp_path / "there").touch()
     wait_for([tmp_path / "there"], tmp_path)
     with pytest.raises(InputError, match=r"c\.partial is gone"):
