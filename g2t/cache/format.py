@@ -142,3 +142,20 @@ EDGE_SCORES = "teacher-edge-scores"
 RELIABILITY = "teacher-reliability"
 CODES = "teacher-codes"
 FEATURES = "features"
+
+_TENSORS = {
+    "logits": LOGITS,
+    "edge_scores": EDGE_SCORES,
+    "reliability": RELIABILITY,
+    "codes": CODES,
+}
+
+
+def tensors_of(signal: str, layers: int) -> list[str]:
+    """Return the tensors that hold a signal; `layers` is how many hidden ones the teacher has.
+
+    Labels and edges, which are no signals, are in none of them.
+    """
+    if signal == "layers":
+        return [layer_name(layer) for layer in range(1, layers + 1)]
+    return [_TENSORS[signal]] if signal in _TENSORS else []

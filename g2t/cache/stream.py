@@ -140,8 +140,8 @@ class Stream:
 def well_mixed(tensors: Mapping[str, Rows], buffer: int, block: int) -> int:
     """Return the rows to read at once: `block`, or fewer if half a buffer holds few such blocks.
 
-    A batch of one or two blocks is no random sample where neighbouring rows are alike. On graphs
-    sorted by class, one block per half cost 3 points of accuracy (tests/bench/block_shuffle.py).
+    A batch of one or two blocks is no random sample where neighbouring rows are alike: see
+    tests/bench/block_shuffle.py.
     """
     row_bytes = sum(rows.entry.width * rows.dtype.itemsize for rows in tensors.values()) + 8
     return max(1, min(block, buffer // row_bytes // 2 // MIXED))

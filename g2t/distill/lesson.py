@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from g2t.cache.format import SIGNALS, token_name
+from g2t.cache.format import SIGNALS, tensors_of, token_name
 from g2t.cache.reader import Cache
 from g2t.config import look_up
 from g2t.distill.losses.base import Sizes
-from g2t.distill.needs import tensors_of
 from g2t.distill.objective import Objective
 from g2t.distill.settings import DistillSettings
 from g2t.distill.signals import Signals, count_codes, open_signals

@@ -4,16 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from g2t.cache.format import (
-    CODES,
-    EDGE_SCORES,
-    FEATURES,
-    LOGITS,
-    RELIABILITY,
-    SIGNALS,
-    layer_name,
-    token_name,
-)
+from g2t.cache.format import FEATURES, SIGNALS, tensors_of, token_name
 from g2t.cache.reader import Cache
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
@@ -23,23 +14,6 @@ from g2t.errors import UsageError
 #: What can only be written with a hidden layer, and what only the teacher itself can tell.
 FROM_LAYERS = frozenset({"layers", "edge_scores", "codes"})
 FROM_TEACHER = frozenset({"layers", "logits", "reliability"})
-
-_TENSORS = {
-    "logits": LOGITS,
-    "edge_scores": EDGE_SCORES,
-    "reliability": RELIABILITY,
-    "codes": CODES,
-}
-
-
-def tensors_of(signal: str, layers: int) -> list[str]:
-    """Return the tensors that hold a signal; `layers` is how many hidden ones the teacher has.
-
-    Labels and edges, which are no signals, are in none of them.
-    """
-    if signal == "layers":
-        return [layer_name(layer) for layer in range(1, layers + 1)]
-    return [_TENSORS[signal]] if signal in _TENSORS else []
 
 
 def needs_of(settings: DistillSettings[Any, Any, Any], cache: Cache) -> frozenset[str]:

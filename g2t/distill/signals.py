@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from g2t.cache.format import CODES, LOGITS, RELIABILITY, SIGNALS, layer_name
+from g2t.cache.format import CODES, LOGITS, RELIABILITY, SIGNALS, layer_name, tensors_of
 from g2t.cache.reader import Cache
 from g2t.cache.stream import Stream, well_mixed
 from g2t.distill.losses.base import Batch
-from g2t.distill.needs import tensors_of
 from g2t.errors import IntegrityError
 from g2t.graph.csr import Csr
 from g2t.student.base import TrainSettings

@@ -10,7 +10,7 @@ import torch
 
 from g2t.artifact import RECORD, Artifact, read_json, sync
 from g2t.cache.check import open_cache
-from g2t.cache.format import FEATURES, LOGITS, SIGNALS, Manifest, Signal, layer_name
+from g2t.cache.format import FEATURES, LOGITS, SIGNALS, Manifest, Signal, layer_name, tensors_of
 from g2t.cache.writer import CacheWriter
 from g2t.errors import InputError, IntegrityError, UsageError
 from g2t.export.plan import ExportPlan, ExportSettings, Shape, plan_export
@@ -83,15 +83,8 @@ def add(
 def signals_in(manifest: Manifest) -> tuple[Signal, ...]:
     """Return the signals that a cache holds."""
     names = {entry.name for entry in manifest.tensors}
-    layers = [layer_name(layer) for layer in range(1, manifest.teacher.layers + 1)]
-    found: dict[Signal, bool] = {
-        "layers": bool(layers) and names.issuperset(layers),
-        "logits": LOGITS in names,
-        "edge_scores": "teacher-edge-scores" in names,
-        "reliability": "teacher-reliability" in names,
-        "codes": "teacher-codes" in names,
-    }
-    return tuple(signal for signal in SIGNALS if found[signal])
+    asked = {signal: tensors_of(signal, manifest.teacher.layers) for signal in SIGNALS}
+    return tuple(s for s, tensors in asked.items() if tensors and names.issuperset(tensors))
 
 
 def settings_of(

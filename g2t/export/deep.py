@@ -12,6 +12,7 @@ from torch import Tensor
 
 from g2t.cache.format import GRAPH, LOGITS, TensorEntry, layer_name
 from g2t.cache.reader import Cache
+from g2t.cache.stream import take
 from g2t.errors import IntegrityError, UsageError
 from g2t.export.add import check_lineage
 from g2t.export.edges import Edges, looped_edges
@@ -99,8 +100,7 @@ def _error(cache: Cache, entry: TensorEntry, rows_B: Tensor, wanted_BD: Tensor) 
     Of top-k logits only the kept ones are compared: the others share what was left. The rounding of
     int8 is forgiven by its scales, since rows may be quiet beside the loudest of their shard.
     """
-    stored = cache.open(entry.name)
-    found_BD = torch.cat([stored.read(row, row + 1) for row in rows_B.tolist()]).float()
+    found_BD = take(cache.open(entry.name), rows_B).float()
     off_BD = (found_BD - wanted_BD).abs()
     if entry.topk is not None:
         off_BD = off_BD.gather(1, found_BD.topk(entry.topk, 1).indices)

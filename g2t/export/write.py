@@ -7,13 +7,13 @@ from functools import cached_property
 from torch import Tensor
 
 from g2t.cache.format import (
-    CODES,
     EDGE_SCORES,
     FEATURES,
     LOGITS,
     PROJECTION,
     RELIABILITY,
     TensorEntry,
+    tensors_of,
     token_name,
 )
 from g2t.cache.writer import CacheWriter
@@ -90,7 +90,7 @@ class Making:
 def write_tensors(making: Making) -> None:
     """Write every tensor of a cache in the making, whatever of it does not stand yet."""
     signals = making.settings.signals
-    if FEATURES in making.entries and making.lacks([FEATURES]):
+    if making.lacks([FEATURES]):
         _write_features(making)
     if making.settings.hops:
         _write_tokens(making)
@@ -100,8 +100,8 @@ def write_tensors(making: Making) -> None:
         wanted = layers[-1:]
     if {"logits", "reliability"} & set(signals):
         wanted = [*wanted, making.logits]
-    derived = {"edge_scores": EDGE_SCORES, "reliability": RELIABILITY, "codes": CODES}
-    asked = [derived[signal] for signal in signals if signal in derived]
+    derived = [signal for signal in signals if signal not in ("layers", "logits")]
+    asked = [name for signal in derived for name in tensors_of(signal, len(layers))]
     kept = [entry.name for entry in wanted if entry.name in making.entries]
     if making.lacks(kept) or (making.lacks(asked) and making.lacks([e.name for e in wanted])):
         run = TeacherRun(making.work, making.taught("layers and logits"), making.scratch)
