@@ -16,7 +16,6 @@ from g2t.export.edges import Edges
 from g2t.export.source import Source
 from g2t.export.walk import Output, Work, write_blocks
 from g2t.graph.csr import Csr, Features, stack, take_rows
-from g2t.graph.structure import torch_csr
 from g2t.teacher.frame import GNN, Structure
 
 #: Rows between two wanted ones that are rather read than skipped.
@@ -51,16 +50,10 @@ def neighbourhood(observed: Edges, looped: Edges, rows_B: Tensor) -> tuple[Tenso
 
     The operators keep the degrees of the whole graph; other nodes than the rows have no in-edges.
     """
-    mean, gcn = _rows_of(observed, rows_B), _rows_of(looped, rows_B)
-    near = torch.unique(torch.cat([rows_B, gcn.column_E.long()]))
-    target_B = torch.searchsorted(near, rows_B)
-    scale = _degrees(looped, near).float().rsqrt()
-    mean = _spread(mean, near, target_B)
-    gcn = _spread(gcn, near, target_B)
-    value_E = scale[gcn.row_E] * scale[gcn.column_E.long()]
-    gcn = Csr(gcn.start_N, gcn.column_E, value_E, gcn.width)
-    pairs = torch.stack([mean.column_E.long(), mean.row_E])
-    return near, Structure(torch_csr(mean), torch_csr(gcn), pairs)
+    inward = _rows_of(observed, rows_B)
+    near = torch.unique(torch.cat([rows_B, inward.column_E.long()]))
+    edges = _spread(inward, near, torch.searchsorted(near, rows_B))
+    return near, Structure(edges, _degrees(looped, near) - 1, edges.start_N.device)
 
 
 def _degrees(edges: Edges, rows_B: Tensor) -> Tensor:

@@ -65,15 +65,23 @@ class Propagation:
         return Propagation(self.matrix.to(device))
 
 
-def propagation(edges: Csr) -> Propagation:
-    """Build Â from edges; isolated nodes keep their own row."""
+def propagation(edges: Csr, degree_N: Tensor | None = None) -> Propagation:
+    """Build Â from edges; isolated nodes keep their own row.
+
+    Where `edges` are a part of a larger graph, `degree_N` counts a node's in-neighbours there,
+    itself left out. A row that holds k of d of them counts each d / k times, so that its sum is
+    that of the whole row in the mean.
+    """
     clean = without_self_loops(edges)
     nodes = len(edges)
-    scale_N = (clean.counts_N + 1).float().rsqrt()
+    degree_N = clean.counts_N if degree_N is None else degree_N
+    scale_N = (degree_N + 1).float().rsqrt()
+    share_N = degree_N / clean.counts_N.clamp(min=1)
     loop_N = torch.arange(nodes)
     row_E = torch.cat([clean.row_E, loop_N])
     column_E = torch.cat([clean.column_E.long(), loop_N])
     value_E = scale_N[row_E] * scale_N[column_E]
+    value_E[: len(clean.column_E)] *= share_N[clean.row_E]
     order_E = torch.argsort(row_E * nodes + column_E)
     start_N = torch.nn.functional.pad(torch.bincount(row_E, minlength=nodes).cumsum(0), (1, 0))
     return Propagation(torch_csr(Csr(start_N, column_E[order_E].int(), value_E[order_E], nodes)))

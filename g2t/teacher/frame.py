@@ -7,6 +7,7 @@ Shape letters: `N` nodes, `F` features, `D` width, `C` classes, `L` layers.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from g2t.config import Settings
 from g2t.graph.csr import Csr, Features
 from g2t.graph.linear import InputLinear, drop_entries
-from g2t.graph.structure import propagation, torch_csr
+from g2t.graph.structure import propagation, torch_csr, without_self_loops
 from g2t.teacher.description import Description, LayerFacts, LinearFacts, NormFacts
 
 
@@ -43,22 +44,36 @@ class Trace:
 
 @dataclass(frozen=True)
 class Structure:
-    """Edges in the forms that convolutions want, for row = target, column = source.
+    """Edges in the forms that convolutions want, each made when it is first asked for.
 
-    `mean` is A as torch CSR, `gcn` is Â = D^-1/2 (A + I) D^-1/2, normalised once on the whole
-    graph, and `pairs` [2, E] lists (source, target).
+    Row = target, column = source. `edges` [N, N] may be a part of a larger graph; `degree_N` counts
+    the in-neighbours that a node has in the whole of it, itself left out.
     """
 
-    mean: Tensor
-    gcn: Tensor
-    pairs: Tensor
+    edges: Csr
+    degree_N: Tensor
+    device: torch.device
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """A as torch CSR, for means over the edges at hand."""
+        return torch_csr(self.edges).to(self.device)
+
+    @cached_property
+    def gcn(self) -> Tensor:
+        """Â = D^-1/2 (A + I) D^-1/2 as torch CSR, with the degrees of the whole graph."""
+        return propagation(self.edges, self.degree_N).matrix.to(self.device)
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """(source, target) of every edge, int64 [2, E]."""
+        pairs = torch.stack([self.edges.column_E.long(), self.edges.row_E])
+        return pairs.to(self.device)
 
 
 def structure_of(edges: Csr, device: torch.device) -> Structure:
-    """Prepare edges for any convolution."""
-    pairs = torch.stack([edges.column_E.long(), edges.row_E])
-    gcn = propagation(edges).matrix
-    return Structure(torch_csr(edges).to(device), gcn.to(device), pairs.to(device))
+    """Prepare a whole graph's edges for any convolution."""
+    return Structure(edges, without_self_loops(edges).counts_N, device)
 
 
 class DescribedConvolution(nn.Module):

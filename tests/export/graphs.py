@@ -5,7 +5,7 @@ that nothing is zero or one by chance and a forgotten term shows.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from g2t.graph.structure import induced
 from g2t.network import write_network
 from g2t.stage import Stage
 from g2t.teacher.forward import observed, trace
-from g2t.teacher.frame import GNN, Trace, structure_of
+from g2t.teacher.frame import GNN, Structure, Trace, structure_of
 from g2t.teacher.store import SPLIT, build, read_teacher
 from g2t.teacher.train import plan_teacher
 
@@ -191,19 +191,30 @@ def write_teacher(
     return Taught(graph, out)
 
 
+class Wide(Structure):
+    """Edges in float64 from the degrees on, not merely float32 numbers in a wider type."""
+
+    @cached_property
+    def mean(self) -> Tensor:
+        return super().mean.double()
+
+    @cached_property
+    def gcn(self) -> Tensor:
+        matrix = super().gcn
+        start_N, column_E = matrix.crow_indices(), matrix.col_indices()
+        scale_N = start_N.diff().double().rsqrt()
+        value_E = torch.repeat_interleave(scale_N, start_N.diff()) * scale_N[column_E]
+        shape = matrix.shape
+        return torch.sparse_csr_tensor(start_N, column_E, value_E, shape, check_invariants=True)
+
+
 def exact_trace(taught: Taught) -> dict[str, Tensor]:
     """Return what the network says in float64 of dense features, by the names of a cache."""
     teacher, graph = read_teacher(taught.teacher), read_graph(taught.graph)
     assert isinstance(graph.features, Tensor)
     edges = induced(graph.edges, teacher.split.nodes)
     given = structure_of(edges, torch.device("cpu"))
-    # In float64 from the degrees on, not merely float32 numbers in a wider type.
-    start_N, column_E = given.gcn.crow_indices(), given.gcn.col_indices()
-    scale_N = start_N.diff().double().rsqrt()
-    value_E = torch.repeat_interleave(scale_N, start_N.diff()) * scale_N[column_E]
-    shape = given.gcn.shape
-    gcn = torch.sparse_csr_tensor(start_N, column_E, value_E, shape, check_invariants=True)
-    wide = replace(given, gcn=gcn, mean=given.mean.double())
+    wide = Wide(given.edges, given.degree_N, given.device)
     with torch.inference_mode():
         found: Trace = teacher.model.double()(graph.features[teacher.split.nodes].double(), wide)
     layers = {f"teacher-h{i}": layer for i, layer in enumerate(found.layers, 1)}
