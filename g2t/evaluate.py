@@ -1,10 +1,13 @@
 """Scores of a student beside its teacher: the only place that reads test labels.
 
+In the production setting test nodes that were seen are answered from the observed graph, nodes that
+were held out from the whole one; `test` is GLNN's mix of both.
+
 Every score carries the split's name and digest, and the lineage of student, cache, teacher and
 graph is checked before anything is computed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +21,12 @@ from g2t.cache.reader import Cache
 from g2t.errors import IntegrityError
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows
-from g2t.graph.splits import Split, make_split
+from g2t.graph.splits import HELD_SHARE, Split, make_split
 from g2t.graph.structure import induced
 from g2t.metrics import agreement, defined, score
+from g2t.runtime import Progress, Silent
 from g2t.stage import Stage
-from g2t.student.base import predict
+from g2t.student.base import Inputs, predict
 from g2t.student.store import TrainedStudent, read_student
 
 if TYPE_CHECKING:
@@ -69,12 +73,23 @@ class Case:
         return known
 
 
-def evaluate(sources: Sources, out: Path | None = None, *, force: bool = False) -> dict[str, Any]:
+def evaluate(
+    sources: Sources,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
 
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
     case = open_case(sources)
+    if case.split.setting == "production" and case.cache is not None and case.teacher is None:
+        (progress or Silent()).note(
+            "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
+            "so no prod and no test score"
+        )
     if out is None:
         return scores_of(case)
     with Stage(out, "evaluation", {}, case.inputs, 0, force) as stage:
@@ -96,27 +111,32 @@ def open_case(sources: Sources) -> Case:
     return Case(student, graph, split, cache, teacher)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of the nodes in use, [N, C], and of the held-out ones, [U, C].
+
+    `held_UC` is None where there are none, or where nobody could ask the model.
+    """
+
+    seen_NC: Tensor
+    held_UC: Tensor | None = None
+
+
 def scores_of(case: Case) -> dict[str, Any]:
     """Return `g2t.evaluation/1`: fractions on the validation and test nodes."""
     student, graph, split = case.student.model, case.graph, case.split
     tokens = None if case.cache is None else case.cache.tokens(student.hops)
-    features = student.read(take_rows(graph.features, split.nodes))
-    inputs = student.prepare(features, induced(graph.edges, split.nodes), tokens)
-    rows = {
-        "val": torch.searchsorted(split.nodes, split.parts.val),
-        "test": torch.searchsorted(split.nodes, split.parts.test),
-    }
-    labels = graph.labels[split.nodes]
+    seen = _inputs(case, split, tokens)
+    # Tokens of a cache stop at the observed graph; a held-out node's come from the whole one.
+    unseen = _inputs(case, split.whole, None) if len(split.held) else None
 
-    def scores(logits_NC: Tensor) -> dict[str, float | None]:
-        return {
-            part: defined(score(graph.metric, logits_NC[index], labels[index]))
-            for part, index in rows.items()
-        }
+    def answers(hops: int | None = None) -> Answers:
+        held_UC = None if unseen is None else predict(student, unseen, hops)[_held_rows(split)]
+        return Answers(predict(student, seen, hops), held_UC)
 
-    own_NC = predict(student, inputs)
+    own = answers()
     by_hops = {
-        str(hops): scores(predict(student, inputs, hops))
+        str(hops): _scores(case, answers(hops))
         for hops in range(student.hops + 1 if student.hops else 0)
     }
     result: dict[str, Any] = {
@@ -124,16 +144,60 @@ def scores_of(case: Case) -> dict[str, Any]:
         "graph": graph.name,
         "task": graph.task,
         "metric": graph.metric,
-        "split": {"name": split.name, "digest": split.digest},
-        "student": {"name": case.student.name, **scores(own_NC), "by_hops": by_hops},
+        "split": split.facts,
+        "student": {"name": case.student.name, **_scores(case, own), "by_hops": by_hops},
         "teacher": None,
         "agreement": None,
     }
-    teacher_NC, test = _teacher_logits(case), rows["test"]
+    teacher_NC = _teacher_logits(case)
     if teacher_NC is not None:
-        result["teacher"] = {"name": _teacher_name(case), **scores(teacher_NC)}
-        result["agreement"] = defined(agreement(own_NC[test], teacher_NC[test]))
+        teacher = Answers(teacher_NC, _teacher_held(case))
+        result["teacher"] = {"name": _teacher_name(case), **_scores(case, teacher)}
+        result["agreement"] = defined(_agreement(split, own, teacher))
     return result
+
+
+def _inputs(case: Case, split: Split, tokens: Tensor | None) -> Inputs:
+    """Return what the student may know of the nodes in use of a split."""
+    student, graph = case.student.model, case.graph
+    features = student.read(take_rows(graph.features, split.nodes))
+    return student.prepare(features, induced(graph.edges, split.nodes), tokens)
+
+
+def _held_rows(split: Split) -> Tensor:
+    """Return where the held-out nodes stand among all nodes of the split."""
+    return torch.searchsorted(split.whole.nodes, split.held)
+
+
+def _scores(case: Case, answers: Answers) -> dict[str, Any]:
+    """Score validation and test nodes; in production `settings` says what `test` is made of."""
+    graph, split, parts = case.graph, case.split, case.split.parts
+
+    def scored(logits_BC: Tensor, nodes_B: Tensor) -> float | None:
+        return defined(score(graph.metric, logits_BC, graph.labels[nodes_B]))
+
+    def seen(nodes_B: Tensor) -> float | None:
+        return scored(answers.seen_NC[torch.searchsorted(split.nodes, nodes_B)], nodes_B)
+
+    scores: dict[str, Any] = {"val": seen(parts.val), "test": seen(parts.test)}
+    if split.setting == "transductive":
+        return scores
+    tran = scores["test"]
+    ind = None if answers.held_UC is None else scored(answers.held_UC, split.held)
+    prod = None
+    if tran is not None and ind is not None:
+        prod = (1 - HELD_SHARE) * tran + HELD_SHARE * ind
+    return {**scores, "test": prod, "settings": {"tran": tran, "ind": ind, "prod": prod}}
+
+
+def _agreement(split: Split, own: Answers, teacher: Answers) -> float:
+    """Return how often both name the same class: on test nodes, held-out ones if both know them."""
+    test = torch.searchsorted(split.nodes, split.parts.test)
+    mine, theirs = [own.seen_NC[test]], [teacher.seen_NC[test]]
+    if own.held_UC is not None and teacher.held_UC is not None:
+        mine.append(own.held_UC)
+        theirs.append(teacher.held_UC)
+    return agreement(torch.cat(mine), torch.cat(theirs))
 
 
 def _split_of(student: TrainedStudent, graph: Graph) -> Split:
@@ -147,8 +211,10 @@ def _split_of(student: TrainedStudent, graph: Graph) -> Split:
             f"this graph is {graph.name} ({fingerprint[:19]}…)",
             "give the graph that its teacher was taught on",
         )
-    split = make_split(graph, facts["split"]["name"])
-    if split.digest != facts["split"]["digest"]:
+    named = facts["split"]
+    setting, seed = named.get("setting", "transductive"), named.get("seed", 0)
+    split = make_split(graph, named["name"], setting, seed)
+    if split.digest != named["digest"]:
         raise IntegrityError(f"student {where}: split {split.name} of this graph is not its split")
     return split
 
@@ -175,10 +241,12 @@ def _teacher_of(path: Path, student: TrainedStudent, cache: Cache | None) -> "Te
     if taught_by is not None and taught_by["digest"] != teacher.artifact.digest:
         raise IntegrityError(f"student {student.artifact.path} did not learn from teacher {path}")
     if teacher.split.digest != student.facts["split"]["digest"]:
+        named = student.facts["split"]
         raise IntegrityError(
-            f"teacher {path} has split {teacher.split.name}, student {student.artifact.path} has "
-            f"split {student.facts['split']['name']}: it may have learned from test nodes",
-            "give a teacher of the same split",
+            f"teacher {path} has split {teacher.split.name} ({teacher.split.setting}), student "
+            f"{student.artifact.path} has split {named['name']} "
+            f"({named.get('setting', 'transductive')}): it may have learned from test nodes",
+            "give a teacher of the same split and setting",
         )
     return teacher
 
@@ -189,6 +257,16 @@ def _teacher_logits(case: Case) -> Tensor | None:
 
         return trace(case.teacher, case.graph).logits_NC
     return None if case.cache is None else case.cache.logits().float()
+
+
+def _teacher_held(case: Case) -> Tensor | None:
+    """Return the teacher's logits of the held-out nodes, [U, C], from the whole graph."""
+    if case.teacher is None or not len(case.split.held):
+        return None
+    from g2t.teacher.forward import trace
+
+    whole = replace(case.teacher, split=case.split.whole)
+    return trace(whole, case.graph).logits_NC[_held_rows(case.split)]
 
 
 def _teacher_name(case: Case) -> str:

@@ -63,6 +63,7 @@ def teacher_plan(plan: "TeachPlan", out: Path, force: bool) -> dict[str, Any]:
         "nodes": len(plan.split.nodes),
         "edges": len(plan.graph.edges.column_E),
         "split": [len(parts.train), len(parts.val), len(parts.test)],
+        "held": len(plan.split.held),
         "parameters": parameters,
         "disk_bytes": 4 * parameters,
     }

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 #: What each stage knows at the top of its settings.
 KEYS = {
-    "teach": {"teacher", "split", "seed", "features", "model", "train"},
+    "teach": {"teacher", "split", "setting", "seed", "features", "model", "train"},
     "export": {
         "codes",
         "dtype",

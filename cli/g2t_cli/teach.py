@@ -28,6 +28,15 @@ def teach(
             rich_help_panel=o.MODEL,
         ),
     ] = None,
+    setting: Annotated[
+        str | None,
+        typer.Option(
+            "--setting",
+            metavar="transductive|production",
+            help="production: a fifth of the test nodes is held out, unseen until g2t eval.",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
     seed: o.Seed = None,
     config: o.Config = None,
     sets: o.Sets = None,
@@ -49,12 +58,14 @@ def teach(
       g2t teach runs/cora/graph --config recipe:cora --seed 1 --out runs/cora/teacher-1
 
       g2t teach runs/my/graph --teacher sage --set model.layers=3 --out runs/my/teacher
+
+      g2t teach runs/cora/graph --split cpf:0 --setting production --out runs/cora/teacher-cpf
     """
     from g2t.teacher.settings import teach_settings
     from g2t.teacher.train import plan_teacher
     from g2t.teacher.train import teach as run
 
-    named = {"teacher": teacher, "split": split, "seed": seed}
+    named = {"teacher": teacher, "split": split, "setting": setting, "seed": seed}
     values = gather("teach", config, sets, named)
     if print_config:
         emit_toml(teach_settings(values).model_dump(mode="json"))

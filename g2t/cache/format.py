@@ -5,13 +5,14 @@ belongs to the r-th id of `graph.safetensors`, and those ids ascend, so rows can
 without showing. `manifest.json` names every shard with its rows, bytes and digest.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from g2t.artifact import content_digest
 from g2t.config import Settings
+from g2t.graph.splits import Setting
 from g2t.metrics import Metric
 
 SCHEMA = "g2t.cache/1"
@@ -70,6 +71,29 @@ class NamedDigest(Settings):
     digest: str
 
 
+class SplitEntry(NamedDigest):
+    """A split and its identity; in production also what the held-out test nodes were drawn from.
+
+    The transductive setting is written by leaving both out, as before there was another.
+    """
+
+    setting: Setting = "transductive"
+    seed: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SplitEntry":
+        if (self.setting == "production") != (self.seed is not None):
+            raise ValueError("the production setting, and no other, has a seed")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _shortened(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.seed is None:
+            del written["setting"], written["seed"]
+        return written
+
+
 class TeacherEntry(Settings):
     """The teacher that wrote the layers, and how it saw the features."""
 
@@ -90,7 +114,7 @@ class Manifest(Settings):
     metric: Metric
     classes: tuple[str, ...]
     graph: NamedDigest
-    split: NamedDigest
+    split: SplitEntry
     teacher: TeacherEntry
     graph_file: ShardEntry
     projection_file: ShardEntry | None = None

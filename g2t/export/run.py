@@ -16,6 +16,7 @@ from g2t.cache.format import (
     GRAPH,
     MANIFEST,
     NamedDigest,
+    SplitEntry,
     TeacherEntry,
 )
 from g2t.cache.writer import CacheWriter
@@ -155,7 +156,7 @@ def _lineage(plan: ExportPlan) -> dict[str, Any]:
         "metric": graph.facts["metric"],
         "classes": tuple(graph.facts["classes"]),
         "graph": NamedDigest(name=graph.facts["name"], digest=plan.inputs["graph"]),
-        "split": NamedDigest(name=split.name, digest=split.digest),
+        "split": SplitEntry.model_validate(split.facts),
         "teacher": TeacherEntry(
             name=teacher.name,
             digest=teacher.artifact.digest,

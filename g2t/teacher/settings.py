@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import Field, SerializeAsAny
 
 from g2t.config import Settings, layered, look_up, specialised, validate
+from g2t.graph.splits import Setting
 from g2t.teacher import TEACHERS
 from g2t.teacher.frame import FrameSettings
 
@@ -27,6 +28,9 @@ class TeachSettings(Settings, Generic[M]):
 
     teacher: str = "gcn"
     split: str = "public"
+    setting: Setting = Field(
+        "transductive", description="production: hold a fifth of the test nodes out"
+    )
     seed: int = Field(0, ge=0)
     features: Literal["auto", "raw", "row"] = Field(
         "auto", description="`row`: feature rows sum to 1; auto: row for sparse bags of words"

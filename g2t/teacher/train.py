@@ -12,7 +12,7 @@ from torch import Tensor
 from g2t.artifact import Artifact
 from g2t.checkpoint import Checkpoint, check_finite
 from g2t.graph.bundle import Graph, read_graph
-from g2t.graph.csr import is_bag_of_words
+from g2t.graph.csr import is_bag_of_words, take_rows
 from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split, write_split
 from g2t.metrics import score
 from g2t.network import write_network
@@ -69,10 +69,10 @@ def plan_teacher(graph_path: Path, values: Mapping[str, Any]) -> TeachPlan:
     settings = teach_settings(values)
     graph = read_graph(graph_path)
     name = complete_name(settings.split, settings.seed, graph)
-    split = make_split(graph, name)
+    split = make_split(graph, name, settings.setting, settings.seed)
     scaling = settings.features
     if scaling == "auto":
-        scaling = "row" if is_bag_of_words(graph.features) else "raw"
+        scaling = "row" if is_bag_of_words(take_rows(graph.features, split.nodes)) else "raw"
     # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
     asked = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
     asked |= {"split": name, "features": scaling}
