@@ -4,6 +4,7 @@ Every score carries the split's name and digest, and the lineage of student, cac
 graph is checked before anything is computed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from g2t.artifact import read_json, write_json
 from g2t.cache.check import open_cache
 from g2t.cache.format import LOGITS
 from g2t.cache.reader import Cache
-from g2t.errors import IntegrityError
+from g2t.errors import IntegrityError, UsageError
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows
 from g2t.graph.splits import Split, make_split
@@ -36,24 +37,28 @@ FILE = "evaluation.json"
 class Sources:
     """Where to find what an evaluation needs; without cache and teacher, the student stands alone.
 
-    The teacher's answers come from `teacher` by a forward pass, else from the cache's logits.
+    The teacher's answers come from `teacher` by a forward pass, else from the cache's logits. Where
+    the cache was made from several teachers, `teacher` is all of them, in any order.
     """
 
     student: Path
     graph: Path
     cache: Path | None = None
-    teacher: Path | None = None
+    teacher: Path | Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """Everything of one evaluation, opened and found to be of one lineage."""
+    """Everything of one evaluation, opened and found to be of one lineage.
+
+    `teachers` are in the order of the cache, if there is one.
+    """
 
     student: TrainedStudent
     graph: Graph
     split: Split
     cache: Cache | None
-    teacher: "Teacher | None"
+    teachers: "tuple[Teacher, ...]"
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -64,8 +69,9 @@ class Case:
         }
         if self.cache is not None:
             known["cache"] = self.cache.manifest.digest_of(LOGITS)
-        if self.teacher is not None:
-            known["teacher"] = self.teacher.artifact.digest
+        for number, teacher in enumerate(self.teachers, 1):
+            role = "teacher" if number == 1 else f"teacher-{number}"
+            known[role] = teacher.artifact.digest
         return known
 
 
@@ -92,8 +98,9 @@ def open_case(sources: Sources) -> Case:
     cache = None if sources.cache is None else open_cache(sources.cache)
     if cache is not None:
         _check_cache(student, cache)
-    teacher = None if sources.teacher is None else _teacher_of(sources.teacher, student, cache)
-    return Case(student, graph, split, cache, teacher)
+    given = [sources.teacher] if isinstance(sources.teacher, Path) else sources.teacher
+    teachers = _teachers_of(given, student, cache) if given else ()
+    return Case(student, graph, split, cache, teachers)
 
 
 def scores_of(case: Case) -> dict[str, Any]:
@@ -164,34 +171,59 @@ def _check_cache(student: TrainedStudent, cache: Cache) -> None:
             )
 
 
-def _teacher_of(path: Path, student: TrainedStudent, cache: Cache | None) -> "Teacher":
-    """Open the teacher; raises IntegrityError unless cache and student come from it."""
+def _teachers_of(
+    paths: Sequence[Path], student: TrainedStudent, cache: Cache | None
+) -> "tuple[Teacher, ...]":
+    """Open the teachers; raises IntegrityError unless cache and student come from them.
+
+    A student knows the first alone, so that of several only a cache can tell who they are.
+    """
+    from g2t.teacher.several import arrange
     from g2t.teacher.store import read_teacher
 
-    teacher = read_teacher(path)
-    taught_by = student.facts["teacher"]
-    if cache is not None and cache.manifest.teacher.digest != teacher.artifact.digest:
-        raise IntegrityError(f"cache {cache.artifact.path} was not exported from teacher {path}")
-    if taught_by is not None and taught_by["digest"] != teacher.artifact.digest:
-        raise IntegrityError(f"student {student.artifact.path} did not learn from teacher {path}")
-    if teacher.split.digest != student.facts["split"]["digest"]:
-        raise IntegrityError(
-            f"teacher {path} has split {teacher.split.name}, student {student.artifact.path} has "
-            f"split {student.facts['split']['name']}: it may have learned from test nodes",
-            "give a teacher of the same split",
+    if cache is None and len(paths) > 1:
+        raise UsageError(
+            f"only a cache knows which of {len(paths)} teachers said what", "add --cache CACHE"
         )
-    return teacher
+    teachers = [read_teacher(path) for path in paths]
+    if cache is not None:
+        digests = [member.digest for member in cache.manifest.members]
+        teachers = arrange(teachers, digests, cache.artifact.path)
+    first, taught_by = teachers[0], student.facts["teacher"]
+    path = first.artifact.path
+    if taught_by is not None and taught_by["digest"] != first.artifact.digest:
+        raise IntegrityError(f"student {student.artifact.path} did not learn from teacher {path}")
+    for teacher in teachers:
+        if teacher.split.digest != student.facts["split"]["digest"]:
+            raise IntegrityError(
+                f"teacher {teacher.artifact.path} has split {teacher.split.name}, student "
+                f"{student.artifact.path} has split {student.facts['split']['name']}: it may have "
+                "learned from test nodes",
+                "give a teacher of the same split",
+            )
+    return tuple(teachers)
 
 
 def _teacher_logits(case: Case) -> Tensor | None:
-    if case.teacher is not None:
-        from g2t.teacher.forward import trace
+    """Return what the teacher says, [N, C]: the mean of those that gave the logits, or the cache's.
 
-        return trace(case.teacher, case.graph).logits_NC
+    A pass through the teachers is exact; the cache's logits are rounded as it says.
+    """
+    if case.teachers:
+        from g2t.teacher.forward import trace
+        from g2t.teacher.several import mean_logits
+
+        return mean_logits([trace(teacher, case.graph).logits_NC for teacher in _speakers(case)])
     return None if case.cache is None else case.cache.logits().float()
 
 
 def _teacher_name(case: Case) -> str:
-    if case.teacher is not None:
-        return case.teacher.name
-    return "" if case.cache is None else case.cache.manifest.teacher.name
+    if case.teachers:
+        return " + ".join(teacher.name for teacher in _speakers(case))
+    return "" if case.cache is None else case.cache.manifest.speaker_names
+
+
+def _speakers(case: Case) -> "list[Teacher]":
+    """Return the teachers whose mean counts."""
+    chosen = range(1) if case.cache is None else case.cache.manifest.speakers
+    return [case.teachers[position] for position in chosen]

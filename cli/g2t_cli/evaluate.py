@@ -19,12 +19,13 @@ def evaluate(
             "--cache", metavar="DIR", help="The cache that taught it.", rich_help_panel=o.INPUTS
         ),
     ] = None,
-    teacher: Annotated[
-        Path | None,
+    teachers: Annotated[
+        list[Path] | None,
         typer.Option(
             "--teacher",
             metavar="DIR",
-            help="Its teacher, run once; without it the cache's logits speak for it.",
+            help="Its teacher, run once; without it the cache's logits speak for it. Of several, "
+            "all: repeat it, in any order.",
             rich_help_panel=o.INPUTS,
         ),
     ] = None,
@@ -42,12 +43,14 @@ def evaluate(
 
       g2t eval S --graph G --cache C --teacher T --json | jq .student.test
 
+      g2t eval S --graph G --cache C --teacher T1 --teacher T2 --teacher T3
+
       g2t eval S --graph G --cache C --out runs/cora/evaluation
     """
     from g2t.evaluate import Sources
     from g2t.evaluate import evaluate as run
 
-    result = run(Sources(student, graph, cache, teacher), out, force=force)
+    result = run(Sources(student, graph, cache, teachers), out, force=force)
     if as_json:
         emit_json(result)
         return

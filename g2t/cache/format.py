@@ -79,12 +79,15 @@ class TeacherEntry(Settings):
     scaling: Literal["raw", "row"]
 
 
+Role = Literal["layers", "logits"]
+
+
 class MemberEntry(Settings):
     """One of several teachers, and what of the cache is its own or has its part in it."""
 
     name: str
     digest: str
-    roles: tuple[Literal["layers", "logits"], ...]
+    roles: tuple[Role, ...]
 
 
 class BeforeAfter(Settings):

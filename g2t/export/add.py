@@ -41,8 +41,8 @@ def add(
     The result is the cache that an export of all of these signals would have made, so students
     that were distilled from it stay valid. Edge scores and codes need nothing but the cache's
     layers; all else needs teacher and graph (UsageError), of several teachers all, in any order.
-    Raises IntegrityError where teacher or graph are not those of the cache, InputError where another g2t writes it, and Stopped after a
-    signal.
+    Raises IntegrityError where teacher or graph are not those of the cache, InputError where
+    another g2t writes it, and Stopped after a signal.
     """
     show = progress or Silent()
     Place(cache_path.resolve()).mend()

@@ -63,7 +63,9 @@ class ExportSettings(Settings):
 
     @field_validator("logits_from", mode="after")
     @classmethod
-    def _positions(cls, chosen: Literal["all"] | tuple[int, ...]) -> Literal["all"] | tuple[int, ...]:
+    def _positions(
+        cls, chosen: Literal["all"] | tuple[int, ...]
+    ) -> Literal["all"] | tuple[int, ...]:
         if chosen == "all":
             return chosen
         if not chosen or min(chosen) < 1 or len(set(chosen)) < len(chosen):
@@ -232,7 +234,7 @@ def plan_of(
 
 
 def _check_chosen(teachers: int, settings: ExportSettings) -> None:
-    """Raise UsageError unless `logits_from` names teachers that are there, and all but the first."""
+    """Raise UsageError unless `logits_from` names teachers that are there, and no other idles."""
     if settings.logits_from == "all":
         return
     beyond = [i for i in settings.logits_from if i > teachers]

@@ -18,6 +18,7 @@ from g2t.cache.format import (
     MANIFEST,
     MemberEntry,
     NamedDigest,
+    Role,
     TeacherEntry,
 )
 from g2t.cache.writer import CacheWriter
@@ -189,12 +190,11 @@ def _lineage(plan: ExportPlan) -> dict[str, Any]:
 
 
 def _members(plan: ExportPlan) -> tuple[MemberEntry, ...]:
-    layers, logits = {0: ("layers",)}, dict.fromkeys(plan.speakers, ("logits",))
-    return tuple(
-        MemberEntry(
-            name=teacher.name,
-            digest=teacher.artifact.digest,
-            roles=(*layers.get(position, ()), *logits.get(position, ())),
-        )
-        for position, teacher in enumerate(plan.teachers)
-    )
+    """Return what a manifest says of several teachers."""
+    members = []
+    for position, teacher in enumerate(plan.teachers):
+        parts: dict[Role, bool] = {"layers": position == 0, "logits": position in plan.speakers}
+        roles = tuple(role for role, has in parts.items() if has)
+        digest = teacher.artifact.digest
+        members.append(MemberEntry(name=teacher.name, digest=digest, roles=roles))
+    return tuple(members)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from g2t.cache.format import LOGITS, TensorEntry
+from g2t.cache.format import TensorEntry
 from g2t.cache.writer import CacheWriter
-from g2t.export.calibrate import VALIDATION, ValidationRows
 from g2t.export.plan import ExportPlan
 from g2t.export.source import ShardSource
 from g2t.export.teacher import TeacherRun

@@ -18,8 +18,8 @@ from g2t.cache.writer import temporary_of
 from g2t.export.generic import gather
 from g2t.export.layer import Layer, Panel
 from g2t.export.projection import sampled_rows
-from g2t.export.share import wait_for
 from g2t.export.several import MeanLogits
+from g2t.export.share import wait_for
 from g2t.export.source import ShardSource, Source
 from g2t.export.walk import Work, fill, panel_groups
 from g2t.graph.csr import Features

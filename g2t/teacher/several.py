@@ -49,25 +49,23 @@ def check_together(teachers: Sequence[Teacher] | Sequence[TeacherFile]) -> None:
 def arrange(teachers: Sequence[T], digests: Sequence[str], cache: Path) -> list[T]:
     """Return the teachers of a cache in its order, in whatever order they are given.
 
-    Raises IntegrityError naming the one that is foreign or missing.
+    Raises IntegrityError naming the first one that is foreign or missing.
     """
     known = {teacher.artifact.digest: teacher for teacher in teachers}
-    number = f"{len(digests)} teachers ({_shown(digests)})" if len(digests) > 1 else ""
     for digest, teacher in known.items():
         if digest not in digests:
             raise IntegrityError(
                 f"cache {cache} was not made from this teacher: {teacher.artifact.path} is "
-                f"{digest[:19]}…, the cache is of {number or _shown(digests)}",
+                f"{digest[:19]}…, that of the cache {_shown(digests)}",
                 "give the teacher that it was exported from",
             )
-    missing = [f"teacher {i}" for i, digest in enumerate(digests, 1) if digest not in known]
-    if missing:
-        lacking = [digest for digest in digests if digest not in known]
-        raise IntegrityError(
-            f"cache {cache} was made from {number}; {', '.join(missing)} ({_shown(lacking)}) "
-            "is missing",
-            "give every one of them, in any order",
-        )
+    for number, digest in enumerate(digests, 1):
+        if digest not in known:
+            raise IntegrityError(
+                f"cache {cache} was made from {len(digests)} teachers, and teacher {number} "
+                f"({digest[:19]}…) is missing",
+                "give every one of them, in any order",
+            )
     return [known[digest] for digest in digests]
 
 
