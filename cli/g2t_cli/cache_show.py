@@ -57,11 +57,14 @@ def _temperature(found: Mapping[str, Any] | None) -> str:
     """Return the calibration of the logits in one line; it is told, and applied to nothing."""
     if found is None:
         return "none"
-    nll, error = found["nll"], found["calibration_error"]
-    return (
-        f"{found['value']:.3g} on {found['nodes']} validation nodes: nll {nll['before']:.3f} "
-        f"would be {nll['after']:.3f}, calibration error {error['before']:.3f} {error['after']:.3f}"
+    changes = (
+        f"nll {_change(found['nll'])}, calibration error {_change(found['calibration_error'])}"
     )
+    return f"{found['value']:.3g} would be best on {found['nodes']} validation nodes: {changes}"
+
+
+def _change(figure: Mapping[str, float]) -> str:
+    return f"{figure['before']:.3f} -> {figure['after']:.3f}"
 
 
 def _short(named: Mapping[str, Any]) -> str:

@@ -100,13 +100,13 @@ def settings_of(
     known = {name: config[name] for name in ExportSettings.model_fields if name in config}
     logits = manifest.tensor(LOGITS)
     first = logits or manifest.tensor(layer_name(1))
-    found = {
-        "logits_from": chosen_of(manifest),
-        "dtype": "fp16" if first is None else first.dtype,
-        "topk": None if logits is None else logits.topk,
-        "hops": manifest.hops,
-        "shard_rows": manifest.shard_rows,
-    }
+    found: dict[str, Any] = {"hops": manifest.hops, "shard_rows": manifest.shard_rows}
+    if first is not None:
+        found["dtype"] = first.dtype
+    if logits is not None:
+        found["topk"] = logits.topk
+    if manifest.teachers is not None:
+        found["logits_from"] = chosen_of(manifest)
     return ExportSettings.model_validate({**known, **found, "signals": signals})
 
 
