@@ -71,7 +71,7 @@ def convert(
         writer = CacheWriter(stage.path, plan.cache.rows, plan.cache.manifest.shard_rows)
         with stop_on_signal() as stop:
             manifest = _write(writer, plan, show, stop)
-        write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+        write_json(stage.path / MANIFEST, manifest.content())
         return stage.commit(figures(manifest), writer.identity)
 
 

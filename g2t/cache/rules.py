@@ -50,9 +50,24 @@ def _faults(manifest: Manifest) -> Iterator[str]:
         yield f"{len(manifest.classes)} classes do not make a {manifest.task} task"
     if manifest.metric == "roc_auc" and manifest.task != "binary":
         yield "ROC-AUC needs two classes"
+    yield from _teacher_faults(manifest)
     for entry in manifest.tensors:
         yield from _entry_faults(entry)
     yield from _set_faults(manifest)
+
+
+def _teacher_faults(manifest: Manifest) -> Iterator[str]:
+    """Compare the teachers, where there are several, with each other and with the one of layers."""
+    members = manifest.members
+    if manifest.teachers is not None and len(members) < 2:
+        yield f"it lists {len(members)} teachers where there must be several"
+        return
+    yield from (f"it lists teacher {one} twice" for one in _repeated(m.digest for m in members))
+    first, others = members[0], members[1:]
+    if (first.name, first.digest) != (manifest.teacher.name, manifest.teacher.digest):
+        yield "its teacher is not the first of its teachers"
+    if "layers" not in first.roles or any(other.roles != ("logits",) for other in others):
+        yield "the first of its teachers gives the layers, every other one logits alone"
 
 
 def _shard_faults(manifest: Manifest) -> Iterator[str]:

@@ -18,6 +18,7 @@ from g2t.cache.writer import temporary_of
 from g2t.export.generic import gather
 from g2t.export.layer import Layer, Panel
 from g2t.export.projection import sampled_rows
+from g2t.export.several import MeanLogits
 from g2t.export.share import wait_for
 from g2t.export.source import ShardSource, Source
 from g2t.export.walk import Work, fill, panel_groups
@@ -180,7 +181,7 @@ def _centres(rows: Tensor, codes: int) -> Tensor:
     return torch.from_numpy(centres)
 
 
-def write_reliability(work: Work, clean: ShardSource, noisy: ShardSource) -> None:
+def write_reliability(work: Work, clean: ShardSource, noisy: MeanLogits) -> None:
     """Write KRD's ρ of every node (Wu et al. 2023): how far noise moves its entropy, in 0 … 1.
 
     ρ_v = |H(p_v) - H(p'_v)| / max_u |H(p_u) - H(p'_u)|, p and p' the teacher's probabilities with
@@ -199,7 +200,7 @@ def write_reliability(work: Work, clean: ShardSource, noisy: ShardSource) -> Non
         work.writer.write_rows(RELIABILITY, shard, rows, "fp32")
 
 
-def _moved(work: Work, clean: ShardSource, noisy: ShardSource, shard: int) -> Tensor:
+def _moved(work: Work, clean: ShardSource, noisy: MeanLogits, shard: int) -> Tensor:
     parts = [
         (_entropy(clean.read(rows.start, rows.stop)) - _entropy(noisy.read(rows.start, rows.stop)))
         for rows in _rows(work, shard)

@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_contradiction_is_named(make_cache: MakeCache, what: str) -> None:
     spoil, said = FAULTS[what]
-    content = make_cache().open().manifest.model_dump(mode="json", by_alias=True)
+    content = make_cache().open().manifest.content()
     assert fault_of(Manifest.model_validate(content)) is None
     spoil(content)
     fault = fault_of(Manifest.model_validate(content))
@@ -132,13 +132,13 @@ def test_a_contradiction_is_named(make_cache: MakeCache, what: str) -> None:
     ],
 )
 def test_what_may_be_left_out_or_added(make_cache: MakeCache, sound: Any) -> None:
-    content = make_cache().open().manifest.model_dump(mode="json", by_alias=True)
+    content = make_cache().open().manifest.content()
     sound(content)
     assert fault_of(Manifest.model_validate(content)) is None
 
 
 def test_a_projection_comes_with_its_own_tokens(make_cache: MakeCache) -> None:
-    content = make_cache(projected=True).open().manifest.model_dump(mode="json", by_alias=True)
+    content = make_cache(projected=True).open().manifest.content()
     assert fault_of(Manifest.model_validate(content)) is None
     bare = {**content, "projection_file": None}
     assert "no projection" in str(fault_of(Manifest.model_validate(bare)))
