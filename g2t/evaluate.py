@@ -132,7 +132,7 @@ def scores_of(case: Case) -> dict[str, Any]:
     teacher_NC, test = _teacher_logits(case), rows["test"]
     if teacher_NC is not None:
         result["teacher"] = {"name": _teacher_name(case), **scores(teacher_NC)}
-        result["agreement"] = defined(agreement(own_NC[test], teacher_NC[test]))
+        result["agreement"] = defined(agreement(graph.task, own_NC[test], teacher_NC[test]))
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from g2t.cache.codec import check_one_choice
 from g2t.cache.format import (
     CODES,
     EDGE_SCORES,
@@ -164,6 +165,8 @@ def plan_export(teacher_path: Path, graph_path: Path, settings: ExportSettings) 
             "teach with more model.layers",
         )
     classes = len(graph.facts["classes"])
+    if settings.topk is not None:
+        check_one_choice(graph.facts["task"])
     if settings.topk is not None and settings.topk > classes:
         raise UsageError(
             f"topk {settings.topk} is more than the {classes} classes of {graph_path}",

@@ -111,9 +111,10 @@ def write_tensors(making: Making) -> None:
         write_edge_scores(making.work, making.source(last), last.width, making.entries[EDGE_SCORES])
     if "reliability" in signals and making.lacks([RELIABILITY]):
         noisy = TensorEntry(name="noisy-logits", width=making.logits.width, dtype="fp32")
-        run = TeacherRun(making.work, making.taught("reliability"), making.scratch, noisy=True)
+        plan, clean = making.taught("reliability"), making.source(making.logits)
+        run = TeacherRun(making.work, plan, making.scratch, noisy=True)
         run.write([(making.scratch, noisy)])
-        write_reliability(making.work, making.source(making.logits), making.source(noisy))
+        write_reliability(making.work, plan.graph.facts["task"], clean, making.source(noisy))
     if "codes" in signals:
         sources = [making.source(layer) for layer in layers]
         write_codes(making.work, sources, making.settings.codes)

@@ -60,13 +60,13 @@ def test_what_has_no_score_is_nan() -> None:
     assert math.isnan(score("accuracy", torch.zeros(2, 3), torch.tensor([-1, -1])))
     assert math.isnan(score("roc_auc", margins(1, 2), torch.tensor([1, 1])))
     assert math.isnan(score("roc_auc", torch.empty(0, 2), none))
-    assert math.isnan(agreement(torch.empty(0, 3), torch.empty(0, 3)))
+    assert math.isnan(agreement("multiclass", torch.empty(0, 3), torch.empty(0, 3)))
 
 
 def test_agreement_compares_the_named_classes() -> None:
     mine = torch.tensor([[1.0, 0], [0, 1], [0, 1], [1, 0]])
     theirs = torch.tensor([[9.0, 8], [9, 8], [0, 1], [1, 0]])
-    assert agreement(mine, theirs) == 0.75
+    assert agreement("binary", mine, theirs) == 0.75
 
 
 def test_mean_and_sample_deviation() -> None:
