@@ -146,9 +146,9 @@ def read_graph(path: Path) -> Graph:
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from error
     check_graph(graph, IntegrityError)
-    if facts["task"] != graph.task:
+    if facts.get("task") != graph.task:
         raise IntegrityError(
-            f"{path} calls its task {facts['task']!r}; its labels are {graph.task}"
+            f"{path} calls its task {facts.get('task')!r}; its labels are {graph.task}"
         )
     return graph
 
@@ -193,6 +193,8 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
     if int(graph.edges.column_E.min()) < 0 or int(graph.edges.column_E.max()) >= nodes:
         raise error(f"an edge leads to a node outside 0 … {nodes - 1}")
     _check_labels(graph, error)
+    if graph.metric not in METRICS[graph.task]:
+        raise error(f"{graph.metric} is no score of a {graph.task} task")
     for name, parts in graph.splits.items():
         every = torch.cat([parts.train, parts.val, parts.test])
         if len(torch.unique(every)) != len(every):
@@ -204,10 +206,8 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
 
 def _check_labels(graph: Graph, error: type[InputError] | type[IntegrityError]) -> None:
     labels, classes = graph.labels, len(graph.classes)
-    if graph.metric not in METRICS[graph.task]:
-        raise error(f"{graph.metric} is no score of a {graph.task} task")
-    if labels.dim() == 2:
-        if labels.dtype != torch.int8 or labels.shape[1] != classes or classes < 2:
+    if labels.dim() != 1:
+        if labels.dtype != torch.int8 or labels.shape[1:] != (classes,) or classes < 2:
             raise error(
                 f"labels are {labels.dtype} {list(labels.shape)} for {classes} classes",
                 "several labels per node are int8 [nodes, classes]",

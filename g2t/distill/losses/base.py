@@ -55,7 +55,8 @@ class Batch:
     `source_P[p]` is an in-neighbour of row `target_P[p]`, and `score_P` what the teacher thinks of
     that edge; only edge losses get pairs, and rows for the neighbours. `reliability_B` is 0 where
     noise does not change the teacher's certainty and 1 where it does most; `codes_BL` are the
-    k-means codes of each layer. What no loss asks for is empty; what no edge loss asks for lacks the neighbours.
+    k-means codes of each layer. What no loss asks for is empty; what no edge loss asks for lacks
+    the neighbours.
     """
 
     labels_B: Tensor
