@@ -159,7 +159,7 @@ def scores_of(case: Case) -> dict[str, Any]:
     teacher = _teacher_answers(case)
     if teacher is not None:
         result["teacher"] = {"name": _teacher_name(case), **_scores(case, teacher)}
-        result["agreement"] = defined(_agreement(split, own, teacher))
+        result["agreement"] = defined(_agreement(case, own, teacher))
     return result
 
 
@@ -196,14 +196,14 @@ def _scores(case: Case, answers: Answers) -> dict[str, Any]:
     return {**scores, "test": prod, "settings": {"tran": tran, "ind": ind, "prod": prod}}
 
 
-def _agreement(split: Split, own: Answers, teacher: Answers) -> float:
+def _agreement(case: Case, own: Answers, teacher: Answers) -> float:
     """Return how often both name the same class: on test nodes, held-out ones if both know them."""
-    test = torch.searchsorted(split.nodes, split.parts.test)
+    test = torch.searchsorted(case.split.nodes, case.split.parts.test)
     mine, theirs = [own.seen_NC[test]], [teacher.seen_NC[test]]
     if own.held_UC is not None and teacher.held_UC is not None:
         mine.append(own.held_UC)
         theirs.append(teacher.held_UC)
-    return agreement(torch.cat(mine), torch.cat(theirs))
+    return agreement(case.graph.task, torch.cat(mine), torch.cat(theirs))
 
 
 def _split_of(student: TrainedStudent, graph: Graph) -> Split:
@@ -291,7 +291,7 @@ def _mean_trace(case: Case, split: Split) -> Tensor:
     from g2t.teacher.several import mean_logits
 
     asked = [replace(teacher, split=split) for teacher in _speakers(case)]
-    return mean_logits([trace(teacher, case.graph).logits_NC for teacher in asked])
+    return mean_logits(case.graph.task, [trace(t, case.graph).logits_NC for t in asked])
 
 
 def _teacher_name(case: Case) -> str:

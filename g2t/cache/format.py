@@ -14,6 +14,7 @@ from g2t.artifact import content_digest
 from g2t.config import Settings
 from g2t.graph.splits import Setting
 from g2t.metrics import Metric
+from g2t.task import Task
 
 SCHEMA = "g2t.cache/1"
 MANIFEST = "manifest.json"
@@ -144,7 +145,7 @@ class Manifest(Settings):
     rows: int = Field(ge=1)
     shard_rows: int = Field(ge=1)
     hops: int = Field(0, ge=0, description="hop tokens beyond the node itself")
-    task: Literal["binary", "multiclass"]
+    task: Task
     metric: Metric
     classes: tuple[str, ...]
     graph: NamedDigest

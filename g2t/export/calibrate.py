@@ -15,6 +15,7 @@ from g2t.cache.format import GRAPH, BeforeAfter, Temperature, shard_name
 from g2t.cache.writer import CacheWriter, RowStream
 from g2t.export.projection import sampled_rows
 from g2t.stored import open_stored
+from g2t.task import labelled
 from g2t.tensors import load_tensors
 
 #: The exact logits of validation rows, in the scratch folder.
@@ -39,7 +40,7 @@ class ValidationRows(CacheWriter):
         super().__init__(scratch.folder, scratch.rows, scratch.shard_rows)
         graph = open_stored(cache / GRAPH)
         val_V, labels_N = graph["val"].read(), graph["labels"].read()
-        val_V = val_V[labels_N[val_V] >= 0]
+        val_V = val_V[labelled(labels_N[val_V])]
         self.val_V = val_V[sampled_rows(len(val_V))]
         self.labels_V = labels_N[self.val_V]
 
@@ -50,7 +51,12 @@ class ValidationRows(CacheWriter):
         return _Picked(self, name, index)
 
     def temperature(self) -> Temperature | None:
-        """Return the temperature of the kept logits; all shards must stand."""
+        """Return the temperature of the kept logits; all shards must stand.
+
+        None for several labels per node: a temperature is that of a softmax.
+        """
+        if self.labels_V.dim() == 2:
+            return None
         paths = [self.folder / shard_name(VALIDATION, index) for index in range(self.shards)]
         return fit(torch.cat([load_tensors(path)[VALIDATION] for path in paths]), self.labels_V)
 

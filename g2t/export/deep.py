@@ -56,7 +56,7 @@ def compare(
             "add them with g2t cache add",
         )
     said = [_recompute(cache, plan.alone(i), rows_B) for i in range(len(plan.teachers))]
-    found = {**said[0], LOGITS: mean_logits([said[i][LOGITS] for i in plan.speakers])}
+    found = {**said[0], LOGITS: mean_logits(plan.task, [said[i][LOGITS] for i in plan.speakers])}
     errors = {}
     for entry in entries:
         error = _error(cache, entry, rows_B, found[entry.name])

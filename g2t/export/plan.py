@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from g2t.cache.codec import check_one_choice
 from g2t.cache.format import (
     CODES,
     EDGE_SCORES,
@@ -25,6 +26,7 @@ from g2t.cache.format import (
 from g2t.config import Settings
 from g2t.errors import InputError, UsageError
 from g2t.graph.lazy import GraphFile, open_graph
+from g2t.task import Task
 from g2t.teacher.forward import check_graph_of
 from g2t.teacher.several import check_together
 from g2t.teacher.store import TeacherFile, open_teacher
@@ -162,6 +164,11 @@ class ExportPlan:
         return self.teachers[0]
 
     @property
+    def task(self) -> Task:
+        """What a row of logits says."""
+        return cast(Task, self.graph.facts["task"])
+
+    @property
     def speakers(self) -> tuple[int, ...]:
         """Positions of those who give the logits."""
         chosen = self.settings.logits_from
@@ -223,6 +230,8 @@ def plan_of(
             "teach with more model.layers",
         )
     classes = len(graph.facts["classes"])
+    if settings.topk is not None:
+        check_one_choice(graph.facts["task"])
     if settings.topk is not None and settings.topk > classes:
         raise UsageError(
             f"topk {settings.topk} is more than the {classes} classes of {graph_path}",

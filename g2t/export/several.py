@@ -11,6 +11,7 @@ from g2t.export.plan import ExportPlan
 from g2t.export.source import ShardSource
 from g2t.export.teacher import TeacherRun
 from g2t.export.walk import Output, Work, write_blocks
+from g2t.task import Task
 from g2t.teacher.several import mean_logits
 
 #: A tensor to be written, and by whom.
@@ -21,6 +22,7 @@ Wanted = tuple[CacheWriter, TensorEntry]
 class MeanLogits:
     """The log of the mean probabilities of some teachers, computed as it is read."""
 
+    task: Task
     members: Sequence[ShardSource]
 
     @property
@@ -35,7 +37,7 @@ class MeanLogits:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return the rows [start, stop), float32."""
-        return mean_logits([member.read(start, stop) for member in self.members])
+        return mean_logits(self.task, [member.read(start, stop) for member in self.members])
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Speech:
 
     def _mean(self, noisy: bool = False) -> MeanLogits:
         entries = [self._member(position, noisy) for position in self.plan.speakers]
-        return MeanLogits([ShardSource(self.scratch, entry) for entry in entries])
+        return MeanLogits(self.plan.task, [ShardSource(self.scratch, entry) for entry in entries])
 
     def _average(self, logits: Sequence[Wanted]) -> None:
         work, source = self.work, self._mean()

@@ -136,7 +136,7 @@ def write_tensors(making: Making) -> None:
         write_edge_scores(making.work, making.source(last), last.width, making.entries[EDGE_SCORES])
     if "reliability" in signals and making.lacks([RELIABILITY]):
         noisy = making.speech("reliability").noisy_logits()
-        write_reliability(making.work, making.source(making.logits), noisy)
+        write_reliability(making.work, noisy.task, making.source(making.logits), noisy)
     if "codes" in signals:
         sources = [making.source(layer) for layer in layers]
         write_codes(making.work, sources, making.settings.codes)

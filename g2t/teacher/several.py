@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from g2t.errors import IntegrityError, UsageError
+from g2t.task import Task, log_probabilities
 from g2t.teacher.store import Teacher, TeacherFile
 
 T = TypeVar("T", Teacher, TeacherFile)
@@ -16,17 +17,20 @@ T = TypeVar("T", Teacher, TeacherFile)
 LAGGARD = 0.02
 
 
-def mean_logits(members: Sequence[Tensor]) -> Tensor:
-    """Return the log of the mean of the members' softmax, [B, C]; one alone stays as it is.
+def mean_logits(task: Task, members: Sequence[Tensor]) -> Tensor:
+    """Return logits of the members' mean probabilities, [B, C]; one alone stays as it is.
 
-    Averaged in logarithms, so that no probability underflows to 0 (deep ensembles:
-    Lakshminarayanan et al. 2017).
+    Of classes log p̄, of labels log p̄ - log(1 - p̄). Averaged in logarithms, so that no probability
+    underflows to 0 (deep ensembles: Lakshminarayanan et al. 2017).
     """
     if len(members) == 1:
         return members[0]
-    logs_MBC = torch.stack([logits_BC.float().log_softmax(1) for logits_BC in members])
+    logs_MBC = torch.stack([log_probabilities(task, logits_BC.float()) for logits_BC in members])
     mean: Tensor = torch.logsumexp(logs_MBC - torch.tensor(float(len(members))).log(), 0)
-    return mean
+    if task != "multilabel":
+        return mean
+    yes_BC, no_BC = mean.chunk(2, 1)
+    return yes_BC - no_BC
 
 
 def check_together(teachers: Sequence[Teacher] | Sequence[TeacherFile]) -> None:

@@ -64,7 +64,10 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "one class": (lambda c: c.update(classes=["a"]), "1 classes do not make a multiclass task"),
     "two classes": (lambda c: c.update(classes=["a", "b"]), "2 classes do not make a multiclass"),
     "binary of five": (lambda c: c.update(task="binary"), "5 classes do not make a binary task"),
-    "auc of five": (lambda c: c.update(metric="roc_auc"), "ROC-AUC needs two classes"),
+    "auc of five": (
+        lambda c: c.update(metric="roc_auc"),
+        "roc_auc is no score of a multiclass task",
+    ),
     "no features": (lambda c: without(c, "features"), "it has no features"),
     "hop missing": (lambda c: without(c, "tokens-1"), r"hop tokens \[2\] have a gap"),
     "last hop missing": (lambda c: without(c, "tokens-2"), r"says 2 hops, and there are tokens of"),
