@@ -57,6 +57,8 @@ class TrainSettings(Settings):
             raise ValueError(f"train.warmup {self.warmup} leaves none of {self.epochs} epochs")
         if any(count < 1 and count != -1 for count in self.fanouts or ()):
             raise ValueError("train.fanouts holds counts of at least 1, or -1 for all neighbours")
+        if self.batch is None and (self.fanouts or self.sampler != "neighbour"):
+            raise ValueError("train.fanouts and train.sampler need train.batch")
         return self
 
 

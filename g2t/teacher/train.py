@@ -15,7 +15,7 @@ from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split,
 from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device
 from g2t.stage import Stage
-from g2t.teacher.batches import Whole
+from g2t.teacher.batches import make_batches
 from g2t.teacher.descent import check_device, class_weights
 from g2t.teacher.fit import Fit, Fitted
 from g2t.teacher.frame import GNN, FrameSettings
@@ -141,7 +141,8 @@ def _fit(
     options = plan.settings.train
     model, _ = plan.network(scaling)
     model = model.to(device)
-    batches = Whole(plan.graph, plan.split, scaling, device)
+    seed = plan.settings.seed
+    batches = make_batches(plan.graph, plan.split, scaling, options, model.reach, seed, device)
     model.observe(batches.structure)
     labels = plan.graph.labels[plan.split.parts.train]
     weight_C = class_weights(labels, len(plan.graph.classes), options.class_weights)
