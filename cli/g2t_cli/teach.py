@@ -1,11 +1,21 @@
 """`g2t teach`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from g2t_cli import options as o
-from g2t_cli.output import command, emit_artifact, emit_json, emit_toml, out_or_usage, progress
+from g2t_cli.output import (
+    command,
+    emit_artifact,
+    emit_artifacts,
+    emit_json,
+    emit_toml,
+    out_or_usage,
+    progress,
+)
 from g2t_cli.settings import gather
 
 
@@ -29,6 +39,27 @@ def teach(
         ),
     ] = None,
     seed: o.Seed = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="N",
+            help="Train N teachers of one split as OUT/0, OUT/1, …",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
+    min_val: Annotated[
+        float | None,
+        typer.Option(
+            "--min-val",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave with 6 if the validation score is below X, a fraction.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
     config: o.Config = None,
     sets: o.Sets = None,
     device: o.Device = "auto",
@@ -40,7 +71,8 @@ def teach(
 ) -> None:
     """Train a GNN teacher on a graph.
 
-    The best epoch by validation is kept; test labels never reach the training code.
+    The best epoch by validation is kept; test labels never reach the training code. A teacher
+    that does not beat an MLP without edges on the validation nodes is warned of.
 
     Examples:
 
@@ -49,9 +81,11 @@ def teach(
       g2t teach runs/cora/graph --config recipe:cora --seed 1 --out runs/cora/teacher-1
 
       g2t teach runs/my/graph --teacher sage --set model.layers=3 --out runs/my/teacher
+
+      g2t teach runs/my/graph --seeds 3 --min-val 0.7 --out runs/my/teachers
     """
+    from g2t.teacher.members import check_val, teach_members
     from g2t.teacher.settings import teach_settings
-    from g2t.teacher.train import plan_teacher
     from g2t.teacher.train import teach as run
 
     named = {"teacher": teacher, "split": split, "seed": seed}
@@ -61,10 +95,36 @@ def teach(
         return
     target = out_or_usage(out)
     if dry_run:
-        from g2t_cli.plan import teacher_plan
-
-        emit_json(teacher_plan(plan_teacher(graph, values), target, force))
+        _emit_plan(graph, target, values, seeds, force)
         return
     with progress(quiet) as show:
-        made = run(graph, target, values, device=device, force=force, progress=show)
-    emit_artifact(made, as_json)
+        if seeds is None:
+            made = [run(graph, target, values, device=device, force=force, progress=show)]
+        else:
+            made = [
+                *teach_members(
+                    graph, target, values, seeds, device=device, force=force, progress=show
+                )
+            ]
+    if seeds is None:
+        emit_artifact(made[0], as_json)
+    else:
+        emit_artifacts(made, as_json)
+    if min_val is not None:
+        check_val(made, min_val)
+
+
+def _emit_plan(
+    graph: Path, out: Path, values: Mapping[str, Any], seeds: int | None, force: bool
+) -> None:
+    """Print what would be done, for several teachers as a list."""
+    from g2t.teacher.members import check_folder, member_values
+    from g2t.teacher.train import plan_teacher
+    from g2t_cli.plan import teacher_plan
+
+    if seeds is None:
+        emit_json(teacher_plan(plan_teacher(graph, values), out, force))
+        return
+    check_folder(out)
+    members = enumerate(member_values(graph, values, seeds))
+    emit_json([teacher_plan(plan_teacher(graph, own), out / str(i), force) for i, own in members])

@@ -15,6 +15,7 @@ from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split,
 from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device
 from g2t.stage import Stage
+from g2t.teacher.baseline import compare, warning
 from g2t.teacher.batches import make_batches
 from g2t.teacher.descent import check_device, class_weights
 from g2t.teacher.fit import Fit, Fitted
@@ -52,8 +53,12 @@ def teach(
     with Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:
             show.note(f"{out} is done already")
-            return stage.finished
-        return stage.commit(_train(plan, where, stage, show))
+            made = stage.finished
+        else:
+            made = stage.commit(_train(plan, where, stage, show))
+    if not made.record["summary"]["beats_baseline"]:
+        show.note(warning(made.record["summary"]))
+    return made
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,9 @@ def _train(
     layers = None if described is None else described.model_dump(mode="json")
     write_network(stage.path, {**facts, "layers": layers}, model)
     write_split(plan.split, stage.path / SPLIT)
-    summary = {**tried[chosen].best, "split": plan.split.name, "split_digest": plan.split.digest}
+    best = tried[chosen].best
+    summary = {**best, "split": plan.split.name, "split_digest": plan.split.digest}
+    summary |= compare(plan.graph, plan.split, chosen, best["val"], plan.settings.seed, device)
     if len(tried) > 1:
         summary["features"] = chosen
         summary["tried"] = {scaling: fitted.best for scaling, fitted in tried.items()}
