@@ -113,6 +113,14 @@ class GNN(nn.Module):
         )
         self.post = nn.Linear(width, classes) if settings.post else None
 
+    def observe(self, structure: Structure) -> None:
+        """Take what the training graph alone can say; most teachers take nothing."""
+
+    @property
+    def reach(self) -> int:
+        """How many hops away a node may be and still change an answer."""
+        return len(self.convolutions)
+
     def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
         """Build a convolution that maps (features, Structure) to [N, d_out]; `final`: to logits."""
         raise NotImplementedError
