@@ -21,7 +21,7 @@ from g2t.stage import Stage
 from g2t.teacher.forward import observed
 from g2t.teacher.frame import FrameSettings
 from g2t.teacher.settings import TeachSettings, teach_settings
-from g2t.teacher.store import SPLIT, build, facts_of
+from g2t.teacher.store import SPLIT, build, facts_of, told_by
 
 
 def teach(
@@ -127,9 +127,7 @@ def _train(
             checkpoint.after_epoch(stop, {"epoch": epoch, "best": best}, best_weights)
     checkpoint.discard()
     model.load_state_dict(best_weights)
-    described = model.describe()
-    layers = None if described is None else described.model_dump(mode="json")
-    write_network(stage.path, {**facts, "layers": layers}, model.cpu())
+    write_network(stage.path, {**facts, **told_by(model)}, model.cpu())
     write_split(split, stage.path / SPLIT)
     return {**best, "split": split.name, "split_digest": split.digest}
 
