@@ -1,4 +1,4 @@
-"""Teachers that no description fits, each with something of its own: only their code can run them."""
+"""Teachers that no description fits, each in its own way: only their own code can run them."""
 
 from collections.abc import Sequence
 
@@ -67,7 +67,8 @@ class EchoGNN(GNN):
     def step(
         self, index: int, state: Features, structure: Structure, first: Features | None
     ) -> Tensor:
-        assert isinstance(state, Tensor) and isinstance(first, Tensor)
+        assert isinstance(state, Tensor)
+        assert isinstance(first, Tensor)
         heard = torch.cat([structure.gcn @ state, structure.total @ first], 1)
         output: Tensor = self.steps[index](heard)
         return output.relu()
