@@ -21,7 +21,7 @@ from g2t.teacher.descent import check_device, class_weights
 from g2t.teacher.fit import Fit, Fitted
 from g2t.teacher.frame import GNN, FrameSettings
 from g2t.teacher.settings import TeachSettings, teach_settings
-from g2t.teacher.store import SPLIT, build, facts_of
+from g2t.teacher.store import SPLIT, build, facts_of, told_by
 from g2t.tensors import load_facts, load_tensors
 
 #: What `features=auto` tries; of equals the first one stays.
@@ -119,9 +119,7 @@ def _train(
             chosen = scaling
     model, facts = plan.network(chosen)
     model.load_state_dict(tried[chosen].weights)
-    described = model.describe()
-    layers = None if described is None else described.model_dump(mode="json")
-    write_network(stage.path, {**facts, "layers": layers}, model)
+    write_network(stage.path, {**facts, **told_by(model)}, model)
     write_split(plan.split, stage.path / SPLIT)
     best = tried[chosen].best
     summary = {**best, "split": plan.split.name, "split_digest": plan.split.digest}
