@@ -270,3 +270,13 @@ def test_what_a_teacher_cannot_honour_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         teach_settings({"teacher": name, "model": model})
+
+
+@pytest.mark.parametrize("variation", ["plain", "pre-post"])
+def test_features_may_have_a_dropout_of_their_own(variation: str) -> None:
+    """What follows has none here, so only the features can make two passes differ."""
+    quiet = build("gcn", variation, dropout=0.0, input_dropout=0.0).train()
+    loud = build("gcn", variation, dropout=0.0, input_dropout=0.5).train()
+    for model, differs in ((quiet, False), (loud, True)):
+        passes = [run(model, features(), edges()).logits_NC for _ in range(2)]
+        assert torch.equal(*passes) is not differs
