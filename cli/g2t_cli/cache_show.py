@@ -8,6 +8,7 @@ def show_cache(summary: Mapping[str, Any]) -> None:
     """Print a `g2t.cache-summary/1` as aligned text: facts, then a table of tensors."""
     teacher, sizes = summary["teacher"], summary["split_sizes"]
     parts = ", ".join(f"{part} {count}" for part, count in sizes.items())
+    setting = f", {summary['split']['setting']}" if "setting" in summary["split"] else ""
     facts = {
         "cache": summary["path"],
         "digest": summary["digest"],
@@ -16,7 +17,7 @@ def show_cache(summary: Mapping[str, Any]) -> None:
         "bytes": summary["bytes"],
         "task": f"{summary['task']}, {summary['classes']} classes, {summary['metric']}",
         "graph": f"{summary['graph']['name']} {_short(summary['graph'])}",
-        "split": f"{summary['split']['name']} {_short(summary['split'])}: {parts}",
+        "split": f"{summary['split']['name']} {_short(summary['split'])}: {parts}{setting}",
         "teacher": f"{teacher['name']} {_short(teacher)}: {teacher['layers']} layers, "
         f"features {teacher['scaling']}",
         "hops": summary["hops"],
