@@ -7,6 +7,7 @@ Every score carries the split's name and digest, and the lineage of student, cac
 graph is checked before anything is computed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from g2t.artifact import read_json, write_json
 from g2t.cache.check import open_cache
 from g2t.cache.format import LOGITS
 from g2t.cache.reader import Cache
-from g2t.errors import IntegrityError
+from g2t.errors import IntegrityError, UsageError
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows
 from g2t.graph.splits import HELD_SHARE, Split, make_split
@@ -40,24 +41,28 @@ FILE = "evaluation.json"
 class Sources:
     """Where to find what an evaluation needs; without cache and teacher, the student stands alone.
 
-    The teacher's answers come from `teacher` by a forward pass, else from the cache's logits.
+    The teacher's answers come from `teacher` by a forward pass, else from the cache's logits. Where
+    the cache was made from several teachers, `teacher` is all of them, in any order.
     """
 
     student: Path
     graph: Path
     cache: Path | None = None
-    teacher: Path | None = None
+    teacher: Path | Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """Everything of one evaluation, opened and found to be of one lineage."""
+    """Everything of one evaluation, opened and found to be of one lineage.
+
+    `teachers` are in the order of the cache, if there is one.
+    """
 
     student: TrainedStudent
     graph: Graph
     split: Split
     cache: Cache | None
-    teacher: "Teacher | None"
+    teachers: "tuple[Teacher, ...]"
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -68,8 +73,9 @@ class Case:
         }
         if self.cache is not None:
             known["cache"] = self.cache.manifest.digest_of(LOGITS)
-        if self.teacher is not None:
-            known["teacher"] = self.teacher.artifact.digest
+        for number, teacher in enumerate(self.teachers, 1):
+            role = "teacher" if number == 1 else f"teacher-{number}"
+            known[role] = teacher.artifact.digest
         return known
 
 
@@ -85,7 +91,7 @@ def evaluate(
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
     case = open_case(sources)
-    if case.split.setting == "production" and case.cache is not None and case.teacher is None:
+    if case.split.setting == "production" and case.cache is not None and not case.teachers:
         (progress or Silent()).note(
             "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
             "so no prod and no test score"
@@ -107,8 +113,9 @@ def open_case(sources: Sources) -> Case:
     cache = None if sources.cache is None else open_cache(sources.cache)
     if cache is not None:
         _check_cache(student, cache)
-    teacher = None if sources.teacher is None else _teacher_of(sources.teacher, student, cache)
-    return Case(student, graph, split, cache, teacher)
+    given = [sources.teacher] if isinstance(sources.teacher, Path) else sources.teacher
+    teachers = _teachers_of(given, student, cache) if given else ()
+    return Case(student, graph, split, cache, teachers)
 
 
 @dataclass(frozen=True)
@@ -149,11 +156,10 @@ def scores_of(case: Case) -> dict[str, Any]:
         "teacher": None,
         "agreement": None,
     }
-    teacher_NC = _teacher_logits(case)
-    if teacher_NC is not None:
-        teacher = Answers(teacher_NC, _teacher_held(case))
+    teacher = _teacher_answers(case)
+    if teacher is not None:
         result["teacher"] = {"name": _teacher_name(case), **_scores(case, teacher)}
-        result["agreement"] = defined(_agreement(split, own, teacher))
+        result["agreement"] = defined(_agreement(case, own, teacher))
     return result
 
 
@@ -190,14 +196,14 @@ def _scores(case: Case, answers: Answers) -> dict[str, Any]:
     return {**scores, "test": prod, "settings": {"tran": tran, "ind": ind, "prod": prod}}
 
 
-def _agreement(split: Split, own: Answers, teacher: Answers) -> float:
+def _agreement(case: Case, own: Answers, teacher: Answers) -> float:
     """Return how often both name the same class: on test nodes, held-out ones if both know them."""
-    test = torch.searchsorted(split.nodes, split.parts.test)
+    test = torch.searchsorted(case.split.nodes, case.split.parts.test)
     mine, theirs = [own.seen_NC[test]], [teacher.seen_NC[test]]
     if own.held_UC is not None and teacher.held_UC is not None:
         mine.append(own.held_UC)
         theirs.append(teacher.held_UC)
-    return agreement(torch.cat(mine), torch.cat(theirs))
+    return agreement(case.graph.task, torch.cat(mine), torch.cat(theirs))
 
 
 def _split_of(student: TrainedStudent, graph: Graph) -> Split:
@@ -230,46 +236,71 @@ def _check_cache(student: TrainedStudent, cache: Cache) -> None:
             )
 
 
-def _teacher_of(path: Path, student: TrainedStudent, cache: Cache | None) -> "Teacher":
-    """Open the teacher; raises IntegrityError unless cache and student come from it."""
+def _teachers_of(
+    paths: Sequence[Path], student: TrainedStudent, cache: Cache | None
+) -> "tuple[Teacher, ...]":
+    """Open the teachers; raises IntegrityError unless cache and student come from them.
+
+    A student knows the first alone, so that of several only a cache can tell who they are.
+    """
+    from g2t.teacher.several import arrange
     from g2t.teacher.store import read_teacher
 
-    teacher = read_teacher(path)
-    taught_by = student.facts["teacher"]
-    if cache is not None and cache.manifest.teacher.digest != teacher.artifact.digest:
-        raise IntegrityError(f"cache {cache.artifact.path} was not exported from teacher {path}")
-    if taught_by is not None and taught_by["digest"] != teacher.artifact.digest:
-        raise IntegrityError(f"student {student.artifact.path} did not learn from teacher {path}")
-    if teacher.split.digest != student.facts["split"]["digest"]:
-        named = student.facts["split"]
-        raise IntegrityError(
-            f"teacher {path} has split {teacher.split.name} ({teacher.split.setting}), student "
-            f"{student.artifact.path} has split {named['name']} "
-            f"({named.get('setting', 'transductive')}): it may have learned from test nodes",
-            "give a teacher of the same split and setting",
+    if cache is None and len(paths) > 1:
+        raise UsageError(
+            f"only a cache knows which of {len(paths)} teachers said what", "add --cache CACHE"
         )
-    return teacher
+    teachers = [read_teacher(path) for path in paths]
+    if cache is not None:
+        digests = [member.digest for member in cache.manifest.members]
+        teachers = arrange(teachers, digests, cache.artifact.path)
+    first, taught_by = teachers[0], student.facts["teacher"]
+    path = first.artifact.path
+    if taught_by is not None and taught_by["digest"] != first.artifact.digest:
+        raise IntegrityError(f"student {student.artifact.path} did not learn from teacher {path}")
+    for teacher in teachers:
+        if teacher.split.digest != student.facts["split"]["digest"]:
+            named = student.facts["split"]
+            raise IntegrityError(
+                f"teacher {teacher.artifact.path} has split {teacher.split.name} "
+                f"({teacher.split.setting}), student {student.artifact.path} has split "
+                f"{named['name']} ({named.get('setting', 'transductive')}): it may have learned "
+                "from test nodes",
+                "give a teacher of the same split and setting",
+            )
+    return tuple(teachers)
 
 
-def _teacher_logits(case: Case) -> Tensor | None:
-    if case.teacher is not None:
-        from g2t.teacher.forward import trace
+def _teacher_answers(case: Case) -> Answers | None:
+    """Return what the teacher says: the mean of those that gave the logits, or the cache's.
 
-        return trace(case.teacher, case.graph).logits_NC
-    return None if case.cache is None else case.cache.logits().float()
+    A pass through the teachers is exact; the cache's logits are rounded as it says. Held-out nodes
+    are answered from the whole graph, which a cache does not know.
+    """
+    if not case.teachers:
+        return None if case.cache is None else Answers(case.cache.logits().float())
+    seen_NC = _mean_trace(case, case.split)
+    if not len(case.split.held):
+        return Answers(seen_NC)
+    return Answers(seen_NC, _mean_trace(case, case.split.whole)[_held_rows(case.split)])
 
 
-def _teacher_held(case: Case) -> Tensor | None:
-    """Return the teacher's logits of the held-out nodes, [U, C], from the whole graph."""
-    if case.teacher is None or not len(case.split.held):
-        return None
+def _mean_trace(case: Case, split: Split) -> Tensor:
+    """Return the teachers' logits of a split's nodes in use, [N, C]."""
     from g2t.teacher.forward import trace
+    from g2t.teacher.several import mean_logits
 
-    whole = replace(case.teacher, split=case.split.whole)
-    return trace(whole, case.graph).logits_NC[_held_rows(case.split)]
+    asked = [replace(teacher, split=split) for teacher in _speakers(case)]
+    return mean_logits(case.graph.task, [trace(t, case.graph).logits_NC for t in asked])
 
 
 def _teacher_name(case: Case) -> str:
-    if case.teacher is not None:
-        return case.teacher.name
-    return "" if case.cache is None else case.cache.manifest.teacher.name
+    if case.teachers:
+        return " + ".join(teacher.name for teacher in _speakers(case))
+    return "" if case.cache is None else case.cache.manifest.speaker_names
+
+
+def _speakers(case: Case) -> "list[Teacher]":
+    """Return the teachers whose mean counts."""
+    chosen = range(1) if case.cache is None else case.cache.manifest.speakers
+    return [case.teachers[position] for position in chosen]

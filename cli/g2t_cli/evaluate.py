@@ -19,12 +19,13 @@ def evaluate(
             "--cache", metavar="DIR", help="The cache that taught it.", rich_help_panel=o.INPUTS
         ),
     ] = None,
-    teacher: Annotated[
-        Path | None,
+    teachers: Annotated[
+        list[Path] | None,
         typer.Option(
             "--teacher",
             metavar="DIR",
-            help="Its teacher, run once; without it the cache's logits speak for it.",
+            help="Its teacher, run once; without it the cache's logits speak for it. Of several, "
+            "all: repeat it, in any order.",
             rich_help_panel=o.INPUTS,
         ),
     ] = None,
@@ -46,12 +47,14 @@ def evaluate(
 
       g2t eval S --graph G --cache C --teacher T --json | jq .student.test
 
+      g2t eval S --graph G --cache C --teacher T1 --teacher T2 --teacher T3
+
       g2t eval S --graph G --cache C --out runs/cora/evaluation
     """
     from g2t.evaluate import Sources
     from g2t.evaluate import evaluate as run
 
-    sources = Sources(student, graph, cache, teacher)
+    sources = Sources(student, graph, cache, teachers)
     with progress(quiet=False) as show:
         result = run(sources, out, force=force, progress=show)
     if as_json:

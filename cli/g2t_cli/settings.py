@@ -10,6 +10,7 @@ KEYS = {
         "codes",
         "dtype",
         "hops",
+        "logits_from",
         "noise",
         "precision",
         "project",

@@ -14,6 +14,7 @@ from g2t.artifact import content_digest
 from g2t.config import Settings
 from g2t.graph.splits import Setting
 from g2t.metrics import Metric
+from g2t.task import Task
 
 SCHEMA = "g2t.cache/1"
 MANIFEST = "manifest.json"
@@ -103,23 +104,83 @@ class TeacherEntry(Settings):
     scaling: Literal["raw", "row"]
 
 
+Role = Literal["layers", "logits"]
+
+
+class MemberEntry(Settings):
+    """One of several teachers, and what of the cache is its own or has its part in it."""
+
+    name: str
+    digest: str
+    roles: tuple[Role, ...]
+
+
+class BeforeAfter(Settings):
+    """A figure of the logits z as they are, and of z / T."""
+
+    before: float = Field(ge=0, allow_inf_nan=False)
+    after: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Temperature(Settings):
+    """The T that makes z / T likeliest on validation nodes; told, and applied to nothing.
+
+    `nodes` is how many there were, `nll` the mean negative log-likelihood, `calibration_error` the
+    expected one over 15 bins of confidence (Guo et al. 2017).
+    """
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    nodes: int = Field(ge=1)
+    nll: BeforeAfter
+    calibration_error: BeforeAfter
+
+
 class Manifest(Settings):
-    """`manifest.json`."""
+    """`manifest.json`.
+
+    `teacher` gave the layers; where there were several, `teachers` lists all, it first.
+    """
 
     schema_: Literal["g2t.cache/1"] = Field("g2t.cache/1", alias="schema")
     rows: int = Field(ge=1)
     shard_rows: int = Field(ge=1)
     hops: int = Field(0, ge=0, description="hop tokens beyond the node itself")
-    task: Literal["binary", "multiclass"]
+    task: Task
     metric: Metric
     classes: tuple[str, ...]
     graph: NamedDigest
     split: SplitEntry
     teacher: TeacherEntry
+    teachers: tuple[MemberEntry, ...] | None = None
+    temperature: Temperature | None = None
     graph_file: ShardEntry
     projection_file: ShardEntry | None = None
     tensors: tuple[TensorEntry, ...]
     shards: tuple[ShardEntry, ...]
+
+    def content(self) -> dict[str, Any]:
+        """Return the JSON of `manifest.json`; it does not name what only some caches have."""
+        content = self.model_dump(mode="json", by_alias=True)
+        some = ("teachers", "temperature")
+        return {key: content[key] for key in content if key not in some or content[key] is not None}
+
+    @property
+    def members(self) -> tuple[MemberEntry, ...]:
+        """All teachers, the one that gave the layers first."""
+        if self.teachers is not None:
+            return self.teachers
+        alone = self.teacher
+        return (MemberEntry(name=alone.name, digest=alone.digest, roles=("layers", "logits")),)
+
+    @property
+    def speakers(self) -> tuple[int, ...]:
+        """The positions in `members`, from 0, of those whose mean the logits are."""
+        return tuple(i for i, member in enumerate(self.members) if "logits" in member.roles)
+
+    @property
+    def speaker_names(self) -> str:
+        """The names of those whose mean the logits are."""
+        return " + ".join(self.members[i].name for i in self.speakers)
 
     def tensor(self, name: str) -> TensorEntry | None:
         """Return the entry of a tensor, None if the cache has none of that name."""

@@ -97,7 +97,7 @@ def import_cache(
         writer = CacheWriter(stage.path, len(plan.split.nodes), settings.shard_rows)
         _write_answers(writer, plan, show)
         manifest = _write_graph(writer, plan)
-        write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+        write_json(stage.path / MANIFEST, manifest.content())
         return stage.commit(figures(manifest), writer.identity)
 
 

@@ -18,18 +18,22 @@ from g2t.teacher.frame import GNN
 
 @dataclass(frozen=True)
 class TeacherRun:
-    """A teacher on clean features, or (`noisy`) on features with the plan's noise."""
+    """A teacher on clean features, or (`noisy`) on features with the plan's noise.
+
+    `tag` begins the names of all that it leaves in the scratch folder.
+    """
 
     work: Work
     plan: ExportPlan
     scratch: CacheWriter
     noisy: bool = False
+    tag: str = ""
 
     def write(self, wanted: Sequence[tuple[CacheWriter, TensorEntry]]) -> None:
         """Write hidden layers and logits, by their names; what others need lies in the scratch."""
         source: Source = self._features()
         depth = int(self.plan.teacher.facts["model"]["layers"])
-        prefix = "noisy-" if self.noisy else ""
+        prefix = self.tag + ("noisy-" if self.noisy else "")
         for layer in range(1, depth + 1):
             outputs = [self._output(*one) for one in wanted if _of(one[1].name, depth) == layer]
             later = any(_of(entry.name, depth) > layer for _, entry in wanted)

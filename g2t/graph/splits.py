@@ -8,6 +8,7 @@ The setting is another matter: in `production` (GLNN's) a fifth of the test node
 until evaluation neither they nor their edges exist for anybody.
 """
 
+import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from g2t.artifact import content_digest
 from g2t.errors import InputError, UsageError
 from g2t.graph.bundle import Graph, Parts
 from g2t.graph.structure import largest_component
+from g2t.metrics import score
+from g2t.task import labelled
 from g2t.tensors import load_facts, load_tensors, save_tensors
 
 KINDS = ("public", "official:I", "cpf:SEED", "random:A/B/C:SEED")
@@ -35,6 +38,10 @@ HELD_SHARE = 0.2
 
 def _no_nodes() -> Tensor:
     return torch.empty(0, dtype=torch.int64)
+
+
+#: Without which a metric has no value.
+_NEEDS = {"roc_auc": "ROC-AUC needs both classes", "f1": "F1 needs a label that is 1"}
 
 
 @dataclass(frozen=True)
@@ -145,15 +152,15 @@ def _check_parts(graph: Graph, split: Split) -> None:
         labels = graph.labels[getattr(split.parts, part)]
         if len(labels) == 0:
             raise InputError(f"split {split.name} of graph {graph.name} has no {part} nodes")
-        if int(labels.min()) < 0:
+        if not bool(labelled(labels).all()):
             raise InputError(
                 f"split {split.name} of graph {graph.name}: a {part} node has no label"
             )
-    if graph.metric == "roc_auc" and int(labels.min()) == int(labels.max()):
+    if math.isnan(score(graph.metric, torch.zeros(len(labels), len(graph.classes)), labels)):
         raise InputError(
-            f"split {split.name} of graph {graph.name}: ROC-AUC needs both classes among the "
+            f"split {split.name} of graph {graph.name}: {_NEEDS[graph.metric]} among the "
             "validation nodes",
-            "use another split, or import with --metric accuracy",
+            "use another split, or import with another --metric",
         )
 
 
@@ -166,6 +173,12 @@ def _number(text: str, name: str) -> int:
 
 
 def _cpf(graph: Graph, name: str, seed: int) -> Split:
+    if graph.task == "multilabel":
+        raise InputError(
+            f"split {name} draws nodes class by class, and those of graph {graph.name} have "
+            "several labels",
+            "use random:60/20/20:SEED",
+        )
     nodes = largest_component(graph.edges)
     labels = graph.labels[nodes].numpy()
     random = np.random.RandomState(seed)
@@ -195,8 +208,8 @@ def _random(graph: Graph, name: str, shares: str, seed: int) -> Split:
         raise UsageError(
             f"split {name!r}: the three percentages must be positive, 100 in sum at most"
         )
-    labelled = np.flatnonzero(graph.labels.numpy() >= 0)
-    order = np.random.RandomState(seed).permutation(labelled)
+    known = np.flatnonzero(labelled(graph.labels).numpy())
+    order = np.random.RandomState(seed).permutation(known)
     ends = [len(order) * sum(percent[: i + 1]) // 100 for i in range(3)]
     parts = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     if not all(len(part) for part in parts):

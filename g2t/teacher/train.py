@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from g2t.artifact import Artifact
@@ -18,6 +17,7 @@ from g2t.metrics import score
 from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
 from g2t.stage import Stage
+from g2t.task import task_loss
 from g2t.teacher.forward import observed
 from g2t.teacher.frame import FrameSettings
 from g2t.teacher.settings import TeachSettings, teach_settings
@@ -109,11 +109,11 @@ def _train(
             model.train()
             optimizer.zero_grad()
             logits_NC = model(features, structure).logits_NC
-            loss = F.cross_entropy(logits_NC[train_N], labels_N[train_N])
+            loss = task_loss(graph.task, logits_NC[train_N], labels_N[train_N])
             check_finite(loss, epoch)
             loss.backward()
             optimizer.step()
-            val, val_loss = _validate(model, features, structure, labels_N, val_N, graph.metric)
+            val, val_loss = _validate(model, features, structure, labels_N, val_N, graph)
             check_finite(torch.tensor(val_loss), epoch)
             values = {"loss": loss.item(), "val": val, "val_loss": val_loss}
             stage.log({"epoch": epoch, **values})
@@ -141,10 +141,10 @@ def _validate(
     structure: Any,
     labels_N: Tensor,
     val_N: Tensor,
-    metric: Any,
+    graph: Graph,
 ) -> tuple[float, float]:
     """Return the metric and the cross-entropy on the validation nodes."""
     model.eval()
     logits_NC = model(features, structure).logits_NC[val_N]
-    loss = F.cross_entropy(logits_NC, labels_N[val_N])
-    return score(metric, logits_NC, labels_N[val_N]), loss.item()
+    loss = task_loss(graph.task, logits_NC, labels_N[val_N])
+    return score(graph.metric, logits_NC, labels_N[val_N]), loss.item()

@@ -149,7 +149,7 @@ def make_cache(tmp_path: Path) -> MakeCache:
                 tensors=tuple(entry for entry, _ in described),
                 shards=tuple(shard for _, shards in described for shard in shards),
             )
-            write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+            write_json(stage.path / MANIFEST, manifest.content())
             stage.commit({}, writer.identity)
         return Made(out, values)
 

@@ -175,10 +175,12 @@ def write_teacher(
     split: str = "public",
     seed: int = 0,
     described: bool = True,
+    features: str = "auto",
     **model: Any,
 ) -> Taught:
     """Write a teacher of a graph with drawn weights; `described` false: it says nothing of them."""
-    plan = plan_teacher(graph, {"teacher": name, "split": split, "model": model, "seed": seed})
+    values = {"teacher": name, "split": split, "model": model, "seed": seed, "features": features}
+    plan = plan_teacher(graph, values)
     torch.manual_seed(seed)
     network = build(plan.facts)
     draw_weights(network, plan.graph, plan.split, plan.facts["features"]["scaling"])
