@@ -60,22 +60,23 @@ class Checkpoint:
             }
         )
         torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random.cuda"])
         return state["numbers"], _below(tensors, "keep.")
 
     def save(self, numbers: Mapping[str, Any], keep: Mapping[str, Tensor]) -> None:
         """Write the state, replacing the one before."""
         optimizer = self.optimizer.state_dict()["state"]
         tensors = {"random": torch.get_rng_state()}
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
         for name, module in self.modules.items():
             tensors |= {f"module.{name}.{key}": value for key, value in module.state_dict().items()}
         for index, moments in optimizer.items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
         tensors |= {f"keep.{key}": value for key, value in keep.items()}
         state = {"numbers": dict(numbers), "moments": {i: list(m) for i, m in optimizer.items()}}
-        temporary = self.path.with_name(NAME + ".tmp")
-        save_tensors(temporary, tensors, state)
-        sync(temporary)
-        temporary.replace(self.path)
+        save_state(self.path, tensors, state)
         self._last = time.monotonic()
 
     def after_epoch(
@@ -92,6 +93,14 @@ class Checkpoint:
     def discard(self) -> None:
         """Remove the checkpoint: the training is over."""
         self.path.unlink(missing_ok=True)
+
+
+def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Any) -> None:
+    """Write tensors and facts in place of what was there; a kill leaves the one or the other."""
+    temporary = path.with_name(path.name + ".tmp")
+    save_tensors(temporary, tensors, facts)
+    sync(temporary)
+    temporary.replace(path)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -43,6 +43,12 @@ class TrainingError(G2TError):
     code = 5
 
 
+class CheckFailed(G2TError):
+    """A result that is there and whole, but not as good as was asked for."""
+
+    code = 6
+
+
 class MissingExtra(G2TError):
     """An optional package or a device is absent."""
 

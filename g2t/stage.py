@@ -208,6 +208,8 @@ class Stage:
     def rewind(self, lines: int) -> None:
         """Keep the first lines of `metrics.jsonl`: those that a checkpoint has seen."""
         path = self.path / METRICS
+        if not path.exists():
+            return
         kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
         path.write_text("".join(kept), encoding="utf-8")
 

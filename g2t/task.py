@@ -31,16 +31,30 @@ def decide(task: Task, logits_BC: Tensor) -> Tensor:
     return (logits_BC > 0).to(torch.int8) if task == "multilabel" else logits_BC.argmax(1)
 
 
-def task_loss(task: Task, logits_BC: Tensor, labels: Tensor) -> Tensor:
+def task_loss(
+    task: Task,
+    logits_BC: Tensor,
+    labels: Tensor,
+    weight_C: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
     """Return the cross-entropy with the known labels [B] or [B, C]; nan where there is none.
 
     The mean over rows, L = -1/n Σ log softmax(z_i)[y_i]; for `multilabel` over the known entries,
-    L = -1/n Σ y log σ(z) + (1 - y) log σ(-z).
+    L = -1/n Σ y log σ(z) + (1 - y) log σ(-z). `weight_C` is the weight of each class, for
+    `multilabel` that of the yes to each label; `smoothing` moves that share of a label to all
+    classes alike, for `multilabel` to yes and no.
     """
     known = labels >= 0
-    if task == "multilabel":
-        return F.binary_cross_entropy_with_logits(logits_BC[known], labels[known].to(logits_BC))
-    return F.cross_entropy(logits_BC[known], labels[known])
+    if task != "multilabel":
+        return F.cross_entropy(
+            logits_BC[known], labels[known], weight=weight_C, label_smoothing=smoothing
+        )
+    target_BC = labels.to(logits_BC) * (1 - smoothing) + smoothing / 2
+    each_BC = F.binary_cross_entropy_with_logits(
+        logits_BC, target_BC, pos_weight=weight_C, reduction="none"
+    )
+    return each_BC[known].mean()
 
 
 def log_probabilities(task: Task, logits_BC: Tensor) -> Tensor:

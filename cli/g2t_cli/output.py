@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -63,8 +63,8 @@ def out_or_usage(out: Path | None) -> Path:
     return out
 
 
-def emit_json(content: Mapping[str, Any]) -> None:
-    """Print one JSON object to stdout."""
+def emit_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print one JSON object, or a list of them, to stdout."""
     print(json.dumps(content, allow_nan=False))
 
 
@@ -89,6 +89,15 @@ def emit_artifact(artifact: Any, as_json: bool) -> None:
         emit_json({**artifact.record, "path": str(artifact.path)})
     else:
         print(artifact.path)
+
+
+def emit_artifacts(artifacts: Sequence[Any], as_json: bool) -> None:
+    """Print the paths of artefacts, one per line, or a list of their records with `--json`."""
+    if as_json:
+        emit_json([{**made.record, "path": str(made.path)} for made in artifacts])
+    else:
+        for made in artifacts:
+            print(made.path)
 
 
 def progress(quiet: bool) -> "Plain | Bar":

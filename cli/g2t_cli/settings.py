@@ -5,7 +5,18 @@ from typing import Any, Literal
 
 #: What each stage knows at the top of its settings.
 KEYS = {
-    "teach": {"teacher", "split", "setting", "seed", "features", "model", "train"},
+    "teach": {
+        "teacher",
+        "split",
+        "setting",
+        "preset",
+        "seed",
+        "members",
+        "member",
+        "features",
+        "model",
+        "train",
+    },
     "export": {
         "codes",
         "dtype",

@@ -5,7 +5,15 @@ from typing import Annotated
 import typer
 
 from g2t_cli import options as o
-from g2t_cli.output import command, emit_artifact, emit_json, emit_toml, out_or_usage, progress
+from g2t_cli.output import (
+    command,
+    emit_artifact,
+    emit_artifacts,
+    emit_json,
+    emit_toml,
+    out_or_usage,
+    progress,
+)
 from g2t_cli.settings import gather
 
 
@@ -37,7 +45,37 @@ def teach(
             rich_help_panel=o.MODEL,
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="plain|strong",
+            help="strong: try both feature scalings, average 3 seeds.",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
     seed: o.Seed = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="N",
+            help="Train N > 1 teachers of one split, as OUT/0, OUT/1, …",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
+    min_val: Annotated[
+        float | None,
+        typer.Option(
+            "--min-val",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave with 6 if the validation score is below X, a fraction.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
     config: o.Config = None,
     sets: o.Sets = None,
     device: o.Device = "auto",
@@ -49,7 +87,8 @@ def teach(
 ) -> None:
     """Train a GNN teacher on a graph.
 
-    The best epoch by validation is kept; test labels never reach the training code.
+    The best epoch by validation is kept; test labels never reach the training code. A teacher
+    that does not beat an MLP without edges on the validation nodes is warned of.
 
     Examples:
 
@@ -60,22 +99,38 @@ def teach(
       g2t teach runs/my/graph --teacher sage --set model.layers=3 --out runs/my/teacher
 
       g2t teach runs/cora/graph --split cpf:0 --setting production --out runs/cora/teacher-cpf
-    """
-    from g2t.teacher.settings import teach_settings
-    from g2t.teacher.train import plan_teacher
-    from g2t.teacher.train import teach as run
 
-    named = {"teacher": teacher, "split": split, "setting": setting, "seed": seed}
+      g2t teach runs/my/graph --seeds 3 --min-val 0.7 --out runs/my/teachers
+    """
+    from g2t.teacher.members import check_val, members_of, teach_members
+    from g2t.teacher.settings import teach_settings
+
+    named = {
+        "teacher": teacher,
+        "split": split,
+        "setting": setting,
+        "preset": preset,
+        "seed": seed,
+        "members": seeds,
+    }
     values = gather("teach", config, sets, named)
     if print_config:
         emit_toml(teach_settings(values).model_dump(mode="json"))
         return
     target = out_or_usage(out)
+    members = members_of(target, values)
     if dry_run:
+        from g2t.teacher.train import plan_teacher
         from g2t_cli.plan import teacher_plan
 
-        emit_json(teacher_plan(plan_teacher(graph, values), target, force))
+        plans = [teacher_plan(plan_teacher(graph, m.values), m.out, force) for m in members]
+        emit_json(plans if len(plans) > 1 else plans[0])
         return
     with progress(quiet) as show:
-        made = run(graph, target, values, device=device, force=force, progress=show)
-    emit_artifact(made, as_json)
+        made = teach_members(graph, target, values, device=device, force=force, progress=show)
+    if len(made) == 1:
+        emit_artifact(made[0], as_json)
+    else:
+        emit_artifacts(made, as_json)
+    if min_val is not None:
+        check_val(made, min_val)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from g2t.artifact import Artifact
+from g2t.averaging import average
 from g2t.cache.check import open_cache
 from g2t.cache.reader import Cache
 from g2t.checkpoint import Checkpoint, check_finite
@@ -121,7 +122,7 @@ def _train(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                _average(lesson.averaged, student, options.ema)
+                average(lesson.averaged, student, 1 - options.ema)
                 for name, value in terms.items():
                     means[name] = means.get(name, 0.0) + value * own / cache.rows
                 state["step"] += 1
@@ -153,13 +154,6 @@ def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:
     """Return the rows per step: as asked, within what the steps of an epoch are bounded by."""
     size = min(asked, -(-rows // LEAST_STEPS))
     return size if inputs.operator is None else max(size, -(-rows // MOST_SWEEPS))
-
-
-@torch.no_grad()
-def _average(averaged: nn.Module, student: nn.Module, decay: float) -> None:
-    """Move the averaged weights a step towards the student's."""
-    for mean, value in zip(averaged.parameters(), student.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
 
 
 def _validate(lesson: Lesson, cache: Cache) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from g2t.export.edges import Edges, looped_edges
 from g2t.export.generic import gather, neighbourhood
 from g2t.export.plan import ExportPlan, ExportSettings
 from g2t.export.source import FeatureSource
-from g2t.graph.csr import Features
+from g2t.graph.csr import take_rows
 from g2t.stored import open_stored
 from g2t.teacher.several import mean_logits
 
@@ -84,18 +84,18 @@ def _recompute(cache: Cache, plan: ExportPlan, rows_B: Tensor) -> dict[str, Tens
     with TemporaryDirectory() as folder:
         looped = looped_edges(observed, Path(folder))
         wanted_B, steps = rows_B, []
-        for _ in network.convolutions:
+        for _ in network.widths:
             near, structure = neighbourhood(observed, looped, wanted_B)
             steps.append((wanted_B, near, structure))
             wanted_B = near
-    state: Features = network.begin(gather(features, wanted_B))
-    found = {}
+    first = state = network.begin(gather(features, wanted_B))
+    begun_B, states = wanted_B, []
     for index, (wanted_B, near, structure) in enumerate(reversed(steps)):
-        own_B = torch.searchsorted(near, wanted_B)
-        state = network.step(index, state, structure)[own_B]
-        found[layer_name(index + 1)] = state[torch.searchsorted(wanted_B, rows_B)]
-    assert isinstance(state, Tensor)
-    return {**found, LOGITS: network.end(state)}
+        begun = take_rows(first, torch.searchsorted(begun_B, near)) if network.reads_first else None
+        state = network.step(index, state, structure, begun)[torch.searchsorted(near, wanted_B)]
+        states.append(state[torch.searchsorted(wanted_B, rows_B)])
+    found = {layer_name(layer): rows for layer, rows in enumerate(states[: network.hidden], 1)}
+    return {**found, LOGITS: network.end(states if network.joins else states[-1:])}
 
 
 def _error(cache: Cache, entry: TensorEntry, rows_B: Tensor, wanted_BD: Tensor) -> float:

@@ -190,8 +190,8 @@ class ExportPlan:
     def shape(self) -> Shape:
         """What decides the tensors beside the settings."""
         graph, teacher = self.graph, self.teacher
-        hidden, classes = teacher.facts["model"]["hidden"], len(graph.facts["classes"])
-        return Shape(graph.sparse, graph.width, teacher.hidden, hidden, classes)
+        classes = len(graph.facts["classes"])
+        return Shape(graph.sparse, graph.width, teacher.hidden, teacher.width, classes)
 
 
 def projected_width(project: str) -> int:
@@ -227,7 +227,7 @@ def plan_of(
         raise InputError(
             f"teacher {first.artifact.path} has no hidden layer, so there are no edge scores or "
             "codes",
-            "teach with more model.layers",
+            "teach with more model.layers, or another teacher",
         )
     classes = len(graph.facts["classes"])
     if settings.topk is not None:

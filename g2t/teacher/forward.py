@@ -4,7 +4,8 @@ import torch
 
 from g2t.errors import IntegrityError
 from g2t.graph.bundle import Graph
-from g2t.graph.csr import Features, take_rows
+from g2t.graph.csr import Csr, Features, take_rows
+from g2t.graph.lazy import all_nodes
 from g2t.graph.scaling import scale_features
 from g2t.graph.splits import Split
 from g2t.graph.structure import induced
@@ -16,8 +17,18 @@ def observed(
     graph: Graph, split: Split, scaling: str, device: torch.device
 ) -> tuple[Features, Structure]:
     """Return features and edges of the split's nodes, in the order of their ids."""
-    features = scale_features(take_rows(graph.features, split.nodes), scaling)
-    return features.to(device), structure_of(induced(graph.edges, split.nodes), device)
+    features = graph.features
+    if not all_nodes(split.nodes, graph.nodes):  # else it would copy them all
+        features = take_rows(features, split.nodes)
+    features = scale_features(features, scaling)
+    return features.to(device), structure_of(observed_edges(graph, split), device)
+
+
+def observed_edges(graph: Graph, split: Split) -> Csr:
+    """Return the edges among the split's nodes, numbered in the order of their ids."""
+    if all_nodes(split.nodes, graph.nodes):
+        return graph.edges
+    return induced(graph.edges, split.nodes)
 
 
 def check_graph_of(teacher: Teacher | TeacherFile, name: str, fingerprint: str) -> None:

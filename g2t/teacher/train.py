@@ -1,4 +1,4 @@
-"""Training a teacher: all nodes at once, the best epoch by validation, never a test label."""
+"""Training a teacher: the best epoch by validation, never a test label."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,22 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from g2t.artifact import Artifact
-from g2t.checkpoint import Checkpoint, check_finite
+from g2t.artifact import SCRATCH, Artifact
+from g2t.checkpoint import save_state
+from g2t.errors import IntegrityError
 from g2t.graph.bundle import Graph, read_graph
-from g2t.graph.csr import is_bag_of_words, take_rows
 from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split, write_split
-from g2t.metrics import score
 from g2t.network import write_network
-from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
+from g2t.runtime import Progress, Silent, choose_device
 from g2t.stage import Stage
-from g2t.task import task_loss
-from g2t.teacher.forward import observed
-from g2t.teacher.frame import FrameSettings
+from g2t.teacher.baseline import compare, warning
+from g2t.teacher.batches import make_batches
+from g2t.teacher.descent import check_device, class_weights
+from g2t.teacher.fit import Fit, Fitted
+from g2t.teacher.frame import GNN, FrameSettings
 from g2t.teacher.settings import TeachSettings, teach_settings
-from g2t.teacher.store import SPLIT, build, facts_of
+from g2t.teacher.store import SPLIT, build, facts_of, told_by
+from g2t.tensors import load_facts, load_tensors
+
+#: What `features=auto` tries; of equals the first one stays.
+SCALINGS = ("raw", "row")
+
+#: Settings that change nothing in the result, so that they are not part of what is asked for.
+UNASKED: dict[str, Any] = {"preset": True, "members": True, "train": {"checkpoint_seconds"}}
+
+#: A finished run of several, in the scratch folder.
+BEST = "best.safetensors"
 
 
 def teach(
@@ -36,24 +46,30 @@ def teach(
     """Train a teacher on a graph artefact and write it to `out`.
 
     `values` are settings of `TeachSettings`. Raises UsageError, InputError, IntegrityError for
-    wrong settings, missing and damaged input, TrainingError when the loss is not finite.
+    wrong settings, missing and damaged input, MissingExtra where a setting needs what is not here,
+    TrainingError when the loss is not finite.
     """
     plan = plan_teacher(graph_path, values)
     where = choose_device(device)
+    check_device(plan.settings.train, where)
     show = progress or Silent()
     with Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:
             show.note(f"{out} is done already")
-            return stage.finished
-        return stage.commit(_train(plan, where, stage, show))
+            made = stage.finished
+        else:
+            made = stage.commit(_train(plan, where, stage, show))
+    if not made.record["summary"]["beats_baseline"]:
+        show.note(warning(made.record["summary"]))
+    return made
 
 
 @dataclass(frozen=True)
 class TeachPlan:
     """A training run before it starts: what is asked for, resolved against the graph.
 
-    `asked` are the settings that decide the result, `facts` what `model.json` will say, and
-    `graph` has lost the labels of all test nodes.
+    `asked` are the settings that decide the result, `facts` what `model.json` will say (but for
+    the scaling that `auto` chooses), and `graph` has lost the labels of all test nodes.
     """
 
     settings: TeachSettings[FrameSettings]
@@ -63,6 +79,17 @@ class TeachPlan:
     asked: dict[str, Any]
     inputs: dict[str, str]
 
+    @property
+    def scalings(self) -> tuple[str, ...]:
+        """The feature scalings to be tried."""
+        return SCALINGS if self.settings.features == "auto" else (self.settings.features,)
+
+    def network(self, scaling: str) -> tuple[GNN, dict[str, Any]]:
+        """Return a fresh network, the same for every scaling, and what `model.json` says of it."""
+        torch.manual_seed(self.settings.initial_seed)
+        features = {**self.facts["features"], "scaling": scaling}
+        return build(self.facts), {**self.facts, "features": features}
+
 
 def plan_teacher(graph_path: Path, values: Mapping[str, Any]) -> TeachPlan:
     """Open the graph, resolve settings and split, and hide the test labels."""
@@ -70,12 +97,8 @@ def plan_teacher(graph_path: Path, values: Mapping[str, Any]) -> TeachPlan:
     graph = read_graph(graph_path)
     name = complete_name(settings.split, settings.seed, graph)
     split = make_split(graph, name, settings.setting, settings.seed)
-    scaling = settings.features
-    if scaling == "auto":
-        scaling = "row" if is_bag_of_words(take_rows(graph.features, split.nodes)) else "raw"
-    # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
-    asked = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
-    asked |= {"split": name, "features": scaling}
+    asked = settings.model_dump(mode="json", exclude=UNASKED)
+    asked |= {"split": name}
     facts = facts_of(graph, asked)
     inputs = {"graph": facts["graph"]["fingerprint"], "split": split.digest}
     seen = hide_test_labels(graph, split)
@@ -85,66 +108,68 @@ def plan_teacher(graph_path: Path, values: Mapping[str, Any]) -> TeachPlan:
 def _train(
     plan: TeachPlan, device: torch.device, stage: Stage, progress: Progress
 ) -> dict[str, Any]:
-    """Run the loop and write the best weights; returns the figures of the best epoch."""
-    graph, split, facts, settings = plan.graph, plan.split, plan.facts, plan.settings
-    torch.manual_seed(settings.seed)
-    model = build(facts).to(device)
-    features, structure = observed(graph, split, facts["features"]["scaling"], device)
-    labels_N = graph.labels[split.nodes].to(device)
-    train_N, val_N = (
-        torch.isin(split.nodes, part).to(device) for part in (split.parts.train, split.parts.val)
+    """Train with every scaling asked for and write the best; returns the figures of the run."""
+    tried: dict[str, Fitted] = {}
+    for scaling in plan.scalings:
+        before = sum(fitted.epochs for fitted in tried.values())
+        tried[scaling] = _fit(plan, scaling, before, device, stage, progress)
+    chosen = plan.scalings[0]
+    for scaling, fitted in tried.items():
+        if fitted.beats(tried[chosen]):
+            chosen = scaling
+    model, facts = plan.network(chosen)
+    model.load_state_dict(tried[chosen].weights)
+    write_network(stage.path, {**facts, **told_by(model)}, model)
+    write_split(plan.split, stage.path / SPLIT)
+    best = tried[chosen].best
+    summary = {**best, "split": plan.split.name, "split_digest": plan.split.digest}
+    summary |= compare(
+        plan.graph, plan.split, chosen, best["val"], plan.settings.initial_seed, device
     )
-    options = settings.train
-    optimizer = torch.optim.Adam(model.parameters(), options.lr, weight_decay=options.weight_decay)
-    checkpoint = Checkpoint(stage.path, {"model": model}, optimizer, options.checkpoint_seconds)
-    start, best = 0, {"epoch": -1, "val": -1.0, "val_loss": float("inf")}
-    best_weights: dict[str, Tensor] = {}
-    if (saved := checkpoint.load()) is not None:
-        (numbers, best_weights) = saved
-        start, best = numbers["epoch"] + 1, numbers["best"]
-        stage.rewind(start)
-        progress.note(f"going on after epoch {start - 1}")
-    with stop_on_signal() as stop:
-        for epoch in range(start, options.epochs):
-            model.train()
-            optimizer.zero_grad()
-            logits_NC = model(features, structure).logits_NC
-            loss = task_loss(graph.task, logits_NC[train_N], labels_N[train_N])
-            check_finite(loss, epoch)
-            loss.backward()
-            optimizer.step()
-            val, val_loss = _validate(model, features, structure, labels_N, val_N, graph)
-            check_finite(torch.tensor(val_loss), epoch)
-            values = {"loss": loss.item(), "val": val, "val_loss": val_loss}
-            stage.log({"epoch": epoch, **values})
-            progress.update("teach", epoch + 1, options.epochs, values)
-            if (val, -val_loss) > (best["val"], -best["val_loss"]):
-                best = {"epoch": epoch, "val": val, "val_loss": val_loss}
-                # Clones: on the CPU a state_dict shares memory with the live weights.
-                best_weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
-            if epoch - best["epoch"] >= options.patience:
-                break
-            checkpoint.after_epoch(stop, {"epoch": epoch, "best": best}, best_weights)
-    checkpoint.discard()
-    model.load_state_dict(best_weights)
-    described = model.describe()
-    layers = None if described is None else described.model_dump(mode="json")
-    write_network(stage.path, {**facts, "layers": layers}, model.cpu())
-    write_split(split, stage.path / SPLIT)
-    return {**best, "split": split.name, "split_digest": split.digest}
+    if len(tried) > 1:
+        summary["features"] = chosen
+        summary["tried"] = {scaling: fitted.best for scaling, fitted in tried.items()}
+    return summary
 
 
-@torch.no_grad()
-def _validate(
-    model: torch.nn.Module,
-    features: Any,
-    structure: Any,
-    labels_N: Tensor,
-    val_N: Tensor,
-    graph: Graph,
-) -> tuple[float, float]:
-    """Return the metric and the cross-entropy on the validation nodes."""
-    model.eval()
-    logits_NC = model(features, structure).logits_NC[val_N]
-    loss = task_loss(graph.task, logits_NC, labels_N[val_N])
-    return score(graph.metric, logits_NC, labels_N[val_N]), loss.item()
+def _fit(
+    plan: TeachPlan,
+    scaling: str,
+    before: int,
+    device: torch.device,
+    stage: Stage,
+    progress: Progress,
+) -> Fitted:
+    """Train with one scaling, or return what an earlier run of the stage has found with it."""
+    folder = stage.path / SCRATCH / scaling
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return Fitted(weights=load_tensors(folder / BEST), **load_facts(folder / BEST))
+    except IntegrityError:
+        pass  # not trained yet
+    options = plan.settings.train
+    model, _ = plan.network(scaling)
+    model = model.to(device)
+    seed = plan.settings.initial_seed
+    batches = make_batches(plan.graph, plan.split, scaling, options, model.reach, seed, device)
+    model.observe(batches.structure)
+    labels = plan.graph.labels[plan.split.parts.train]
+    weight_C = class_weights(labels, len(plan.graph.classes), options.class_weights)
+    several = len(plan.scalings) > 1
+    task = f"teach {scaling}" if several else "teach"
+    fitted = Fit(
+        model=model,
+        batches=batches,
+        options=options,
+        weight_C=None if weight_C is None else weight_C.to(device),
+        task=plan.graph.task,
+        metric=plan.graph.metric,
+        stage=stage,
+        folder=folder,
+        before=before,
+        tag={"features": scaling} if several else {},
+        tell=lambda epoch, figures: progress.update(task, epoch + 1, options.epochs, figures),
+        note=progress.note,
+    ).run()
+    save_state(folder / BEST, fitted.weights, {"best": fitted.best, "epochs": fitted.epochs})
+    return fitted

@@ -31,7 +31,7 @@ from g2t.tensors import load_tensors
 
 SPLIT = "random:30/30/40:0"
 CSBM = {"nodes": 120, "degree": 4.0, "classes": 3, "features": 8, "noise": 2.0}
-SMALL = {"split": SPLIT, "model": {"hidden": 8}, "train": {"epochs": 25}}
+SMALL = {"split": SPLIT, "features": "raw", "model": {"hidden": 8}, "train": {"epochs": 25}}
 
 
 @pytest.fixture(scope="module")
@@ -223,11 +223,11 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(
 ) -> None:
     epochs = 120
     model, patience = {"hidden": 8, "norm": "batch"}, {"epochs": epochs, "patience": epochs}
-    values = {"split": SPLIT, "model": model, "train": patience}
+    values = {"split": SPLIT, "features": "raw", "model": model, "train": patience}
     out = tmp_path / "t"
     sets = [f"model.{key}={value}" for key, value in model.items()]
     sets += [f"train.{key}={value}" for key, value in patience.items()]
-    sets += ["train.checkpoint_seconds=0"]
+    sets += ["features=raw", "train.checkpoint_seconds=0"]
     command = [sys.executable, "-m", "g2t_cli", "teach", str(graph), "--out", str(out)]
     command += ["--split", SPLIT, "--device", "cpu", *(f"--set={text}" for text in sets)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -1,0 +1,77 @@
+"""Several teachers of one split, whose soft labels are averaged; the least they must reach."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from g2t.artifact import Artifact, is_artifact
+from g2t.errors import CheckFailed, InputError
+from g2t.runtime import Progress
+from g2t.teacher.settings import teach_settings
+from g2t.teacher.train import teach
+
+
+@dataclass(frozen=True)
+class Member:
+    """One teacher: where it is to stand, and its settings."""
+
+    out: Path
+    values: Mapping[str, Any]
+
+
+def members_of(out: Path, values: Mapping[str, Any]) -> tuple[Member, ...]:
+    """Return the teachers that settings ask for: OUT itself, or OUT/0, OUT/1, … of several.
+
+    Raises InputError where several cannot stand below OUT.
+    """
+    count = teach_settings(values).members
+    if count == 1:
+        return (Member(out, values),)
+    if is_artifact(out) or (out.exists() and not out.is_dir()):
+        raise InputError(
+            f"{out} is no ordinary folder; several teachers stand below it", "choose another --out"
+        )
+    return tuple(Member(out / str(i), {**values, "member": i}) for i in range(count))
+
+
+def teach_members(
+    graph_path: Path,
+    out: Path,
+    values: Mapping[str, Any],
+    *,
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Artifact, ...]:
+    """Train every teacher that settings ask for; finished ones stay.
+
+    Member 0 has the weights of a teacher that is trained alone. Raises what `teach` and
+    `members_of` raise.
+    """
+    members, made = members_of(out, values), []
+    for index, member in enumerate(members, 1):
+        if progress is not None and len(members) > 1:
+            progress.note(f"teacher {index} of {len(members)}")
+        made.append(
+            teach(
+                graph_path,
+                member.out,
+                member.values,
+                device=device,
+                force=force,
+                progress=progress,
+            )
+        )
+    return tuple(made)
+
+
+def check_val(teachers: Sequence[Artifact], least: float) -> None:
+    """Raise CheckFailed for the first teacher whose validation score is below `least`."""
+    for teacher in teachers:
+        val = teacher.record["summary"]["val"]
+        if val < least:
+            raise CheckFailed(
+                f"{teacher.path} reaches {val:.4f} on the validation nodes, less than {least:g}",
+                "it is written all the same; try other settings, or lower --min-val",
+            )
