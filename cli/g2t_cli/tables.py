@@ -6,6 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+#: Columns where stdout is no terminal: enough for the parts of every score.
+WIDTH = 120
+
 
 def percent(value: float | None) -> str:
     """Return a fraction in percent, or a dash where there is none."""
@@ -41,7 +44,9 @@ def show_run(result: Mapping[str, Any]) -> None:
     over = f"split {split['name']}{_setting(split)}, seeds {result['seeds']}"
     title = f"{result['graph']}, test {result['metric']} in %, {over}"
     parts = _parts(result["rows"][0])
-    table = _table(title, "model", *parts, "mean ± std", "minus teacher ± s.e.")
+    table = _table(
+        title, "model", *parts, "prod" if parts else "mean ± std", "minus teacher ± s.e."
+    )
     for row in result["rows"]:
         _add(table, row["name"], row, difference=row["name"] != "teacher")
         for hops, scores in row.get("by_hops", {}).items():
@@ -100,4 +105,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _print(content: Table | str) -> None:
-    Console(markup=False, highlight=False).print(content)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a file is as wide as its lines
+        console.width = max(console.width, WIDTH)
+    console.print(content)

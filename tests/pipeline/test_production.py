@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
+from torchmetrics.functional.classification import multilabel_auroc
 from typer.testing import CliRunner, Result
 
 from g2t.artifact import read_json
@@ -399,3 +400,27 @@ def test_a_wrong_setting_fails_before_any_work(tmp_path: Path, key: str, said: s
     assert result.exit_code == 2, result.stderr
     assert said in result.stderr
     assert not out.exists()
+
+
+def test_two_teachers_of_several_labels_answer_unseen_nodes_by_their_mean(tmp_path: Path) -> None:
+    store(made(tmp_path, labels=4), tmp_path / "graph")
+    protocol = {"split": "random:20/20/60:0", "setting": "production", "train": {"epochs": 15}}
+    paths = [tmp_path / kind for kind in ("gcn", "sage")]
+    for path in paths:
+        teach(tmp_path / "graph", path, {**protocol, "teacher": path.name, "seed": 5})
+    export(paths, tmp_path / "graph", tmp_path / "cache", ExportSettings(dtype="fp32"))
+    distill(tmp_path / "cache", tmp_path / "hop", STUDENTS["hop"])
+    folders = (tmp_path / "hop", tmp_path / "graph", tmp_path / "cache")
+    result = evaluate(Sources(*folders, paths))
+    graph, split = read_graph(tmp_path / "graph"), read_split(paths[0] / "split.safetensors")
+    assert isinstance(graph.features, Tensor)
+    structure = structure_of(graph.edges, torch.device("cpu"))
+    with torch.inference_mode():
+        answers = [read_teacher(path).model(graph.features, structure) for path in paths]
+    mean = torch.stack([answer.logits_NC.double().sigmoid() for answer in answers]).mean(0)
+    truth = graph.labels[split.held].int()
+    assert (truth >= 0).all()
+    expected = multilabel_auroc(mean[split.held], truth, num_labels=4)
+    assert result["teacher"]["settings"]["ind"] == pytest.approx(float(expected), abs=1e-6)
+    assert result["student"]["settings"]["ind"] > 0.5
+    assert 0 < result["agreement"] < 1
