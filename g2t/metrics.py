@@ -1,42 +1,78 @@
 """Scores of a prediction: the task's own metric, agreement with a teacher, mean and spread."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-Metric = Literal["accuracy", "roc_auc"]
+from g2t.task import Task, decide
+
+Metric = Literal["accuracy", "roc_auc", "f1"]
+
+#: What each task is scored with; the first is the usual one.
+METRICS: Mapping[Task, tuple[Metric, ...]] = {
+    "multiclass": ("accuracy",),
+    "binary": ("accuracy", "roc_auc"),
+    "multilabel": ("roc_auc", "f1"),
+}
 
 
-def score(metric: Metric, logits_NC: Tensor, labels_N: Tensor) -> float:
-    """Return the metric, a fraction, over rows whose label is known (>= 0); nan if there is none.
+def score(metric: Metric, logits_NC: Tensor, labels: Tensor) -> float:
+    """Return the metric, a fraction, over the labels that are known (>= 0); nan if there is none.
 
-    `roc_auc` takes the logit difference of the two classes as the score of class 1; it is nan
-    where only one class is present.
+    For labels [N] `roc_auc` takes the logit difference of the two classes as the score of class 1;
+    it is nan where only one class is present. For labels [N, C] it is the mean over those labels
+    that are both 0 and 1 somewhere, and `f1` counts all entries together, with logits above 0 as 1.
     """
-    known = labels_N >= 0
-    logits_NC, labels_N = logits_NC[known].float(), labels_N[known]
+    if labels.dim() == 2:
+        return (_mean_auc if metric == "roc_auc" else _micro_f1)(logits_NC.float(), labels)
+    known = labels >= 0
+    logits_NC, labels_N = logits_NC[known].float(), labels[known]
     if len(labels_N) == 0:
         return math.nan
     if metric == "accuracy":
         return (logits_NC.argmax(1) == labels_N).double().mean().item()
-    if labels_N.min() == labels_N.max():
+    return _auc(logits_NC[:, 1] - logits_NC[:, 0], labels_N)
+
+
+def _auc(margin_N: Tensor, labels_N: Tensor) -> float:
+    """Return the area under the curve; nan where not both 0 and 1 are there."""
+    if len(labels_N) == 0 or labels_N.min() == labels_N.max():
         return math.nan
     from torchmetrics.functional.classification import binary_auroc
 
     # Ranks are all that counts; a sigmoid would tie confident rows in float32.
-    margin_N = logits_NC[:, 1] - logits_NC[:, 0]
     ranks_N = torch.unique(margin_N, return_inverse=True)[1].double() / len(margin_N)
-    return float(binary_auroc(ranks_N, labels_N))
+    return float(binary_auroc(ranks_N, labels_N.long()))
 
 
-def agreement(logits_NC: Tensor, teacher_NC: Tensor) -> float:
-    """Return the fraction of rows where two models name the same class; nan for no rows."""
+def _mean_auc(logits_NC: Tensor, labels_NC: Tensor) -> float:
+    areas = []
+    for logits_N, labels_N in zip(logits_NC.T, labels_NC.T, strict=True):
+        known = labels_N >= 0
+        areas.append(_auc(logits_N[known], labels_N[known]))
+    areas = [area for area in areas if not math.isnan(area)]
+    return sum(areas) / len(areas) if areas else math.nan
+
+
+def _micro_f1(logits_NC: Tensor, labels_NC: Tensor) -> float:
+    """Return 2 TP / (2 TP + FP + FN); nan where nothing is and nothing is said to be."""
+    known = labels_NC >= 0
+    said, true = logits_NC[known] > 0, labels_NC[known] > 0
+    both = int(said.sum() + true.sum())
+    return 2 * int((said & true).sum()) / both if both else math.nan
+
+
+def agreement(task: Task, logits_NC: Tensor, teacher_NC: Tensor) -> float:
+    """Return how often two models decide alike: over rows, or over all labels of all rows.
+
+    nan for no rows.
+    """
     if len(logits_NC) == 0:
         return math.nan
-    return (logits_NC.argmax(1) == teacher_NC.argmax(1)).double().mean().item()
+    return (decide(task, logits_NC) == decide(task, teacher_NC)).double().mean().item()
 
 
 def defined(value: float) -> float | None:

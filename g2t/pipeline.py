@@ -29,12 +29,12 @@ SCHEMA = "g2t.run/1"
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
     """Resolve every part of a recipe before any work; raises UsageError naming the first fault."""
     check_name(recipe.split)
-    teacher = teach_settings({"split": recipe.split, **recipe.teach})
+    teacher = teach_settings({**recipe.protocol, **recipe.teach})
     return {
         "source": recipe.source,
-        "split": recipe.split,
+        **recipe.protocol,
         "import": resolve_import(recipe.source, recipe.import_).model_dump(mode="json"),
-        "teach": teacher.model_dump(mode="json", exclude={"split", "seed"}),
+        "teach": teacher.model_dump(mode="json", exclude={"split", "setting", "seed"}),
         "export": _export_settings(recipe).model_dump(mode="json"),
         "students": {
             name: distill_settings(recipe.student(name)).model_dump(mode="json", exclude={"seed"})
@@ -71,7 +71,7 @@ def run(
         folder = out / f"seed-{seed}"
         teacher, cache = folder / "teacher", folder / "cache"
         progress.note(f"seed {seed}: teacher")
-        values = {"split": recipe.split, **recipe.teach, "seed": seed}
+        values = {**recipe.protocol, **recipe.teach, "seed": seed}
         teach(graph, teacher, values, device=device, force=force, progress=progress)
         export(teacher, graph, cache, export_settings, force=force, progress=progress)
         for name in recipe.students:
@@ -109,15 +109,16 @@ def tabulate(
     """Gather evaluations (per student, one per seed) into `g2t.run/1`.
 
     Test scores are fractions; `minus_teacher` is the mean difference to the teacher of the same
-    seed with its standard error.
+    seed with its standard error. In production `settings` has the parts of the test score too.
     """
     first = next(iter(evaluations.values()))
-    teacher = [result["teacher"]["test"] for result in first]
+    teacher, splits = [result["teacher"] for result in first], [result["split"] for result in first]
+    setting = {key: value for key, value in splits[0].items() if key == "setting"}
     rows = [_row("teacher", teacher, teacher)]
     for name, results in evaluations.items():
-        row = _row(name, [result["student"]["test"] for result in results], teacher)
+        row = _row(name, [result["student"] for result in results], teacher)
         hops = {
-            k: _row(name, [result["student"]["by_hops"][k]["test"] for result in results], teacher)
+            k: _row(name, [result["student"]["by_hops"][k] for result in results], teacher)
             for k in results[0]["student"]["by_hops"]
         }
         for entry in hops.values():
@@ -126,7 +127,7 @@ def tabulate(
     return {
         "schema": SCHEMA,
         "graph": first[0]["graph"],
-        "split": {"name": split, "digests": [result["split"]["digest"] for result in first]},
+        "split": {"name": split, "digests": [known["digest"] for known in splits], **setting},
         "metric": first[0]["metric"],
         "seeds": seeds,
         "rows": rows,
@@ -134,16 +135,25 @@ def tabulate(
 
 
 def _row(
-    name: str, values: Sequence[float | None], teacher: Sequence[float | None]
+    name: str, scores: Sequence[Mapping[str, Any]], teacher: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    pairs = [
-        (mine, theirs)
-        for mine, theirs in zip(values, teacher, strict=True)
-        if mine is not None and theirs is not None
-    ]
-    row: dict[str, Any] = {"name": name, "mean": None, "std": None, "values": list(values)}
-    if len(pairs) < len(values):  # no score on some split, so no mean to compare
-        return {**row, "minus_teacher": None}
-    row["mean"], row["std"] = mean_std([mine for mine, _ in pairs])
-    difference, error = paired([mine for mine, _ in pairs], [theirs for _, theirs in pairs])
-    return {**row, "minus_teacher": {"mean": difference, "standard_error": error}}
+    """Return a row of the table from a model's scores, one per seed, and those of its teacher."""
+    row: dict[str, Any] = {"name": name, **_spread([seed["test"] for seed in scores])}
+    rivals = _spread([seed["test"] for seed in teacher])
+    row["minus_teacher"] = None
+    if row["mean"] is not None and rivals["mean"] is not None:
+        difference, error = paired(row["values"], rivals["values"])
+        row["minus_teacher"] = {"mean": difference, "standard_error": error}
+    if "settings" in scores[0]:
+        row["settings"] = {
+            key: _spread([seed["settings"][key] for seed in scores])
+            for key in scores[0]["settings"]
+        }
+    return row
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return values with mean and deviation; where one has no score, there is neither."""
+    known = [value for value in values if value is not None]
+    mean, std = mean_std(known) if len(known) == len(values) else (None, None)
+    return {"mean": mean, "std": std, "values": list(values)}

@@ -2,6 +2,7 @@
 
     source = "planetoid:Cora"        # g2t import
     split = "public"
+    setting = "transductive"         # or "production": a fifth of the test nodes is held out
     [import]                         # settings of the source
     [teach]                          # settings of g2t teach
     [export]                         # settings of g2t export-features
@@ -39,10 +40,16 @@ class Recipe(Settings):
 
     source: str
     split: str = "public"
+    setting: str = "transductive"
     import_: dict[str, Any] = Field(default_factory=dict, alias="import")
     teach: dict[str, Any] = Field(default_factory=dict)
     export: dict[str, Any] = Field(default_factory=dict)
     students: dict[StudentName, dict[str, Any]] = Field(min_length=1)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The settings of g2t teach that stand at the top: what every figure is measured on."""
+        return {"split": self.split, "setting": self.setting}
 
     def student(self, name: str) -> dict[str, Any]:
         """Return the settings of one student; its kind defaults to its name.
@@ -65,10 +72,10 @@ def read_recipe(content: Mapping[str, Any]) -> Recipe:
     """Check a recipe's own keys; raises UsageError naming the first wrong one."""
     recipe = validate(Recipe, with_students(content))
     for name, part in {"teach": recipe.teach, **recipe.students}.items():
-        if "seed" in part or (name == "teach" and "split" in part):
+        if "seed" in part or (name == "teach" and not part.keys().isdisjoint({"split", "setting"})):
             raise UsageError(
-                f"the recipe's table {name} sets a seed or split of its own",
-                "a recipe has one split, at its top, and the seeds of --seeds",
+                f"the recipe's table {name} sets a seed, split or setting of its own",
+                "a recipe has one split and setting, at its top, and the seeds of --seeds",
             )
     return recipe
 
@@ -84,7 +91,7 @@ def part_of(content: Mapping[str, Any], stage: Stage, student: str = "landmark")
         return dict(content)
     recipe = read_recipe(content)
     if stage == "teach":
-        return {"split": recipe.split, **recipe.teach}
+        return {**recipe.protocol, **recipe.teach}
     if stage == "distill":
         return recipe.student(student)
     return recipe.import_ if stage == "import" else recipe.export

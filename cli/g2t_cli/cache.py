@@ -47,12 +47,7 @@ def verify(
         bool,
         typer.Option("--deep", help="Compute some rows again from teacher and graph, and compare."),
     ] = False,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(
-            "--teacher", metavar="DIR", help="With --deep: its teacher.", rich_help_panel=o.INPUTS
-        ),
-    ] = None,
+    teachers: o.CacheTeachers = None,
     graph: Annotated[
         Path | None,
         typer.Option(
@@ -83,18 +78,18 @@ def verify(
     from g2t.cache.verify import verify as run
     from g2t.errors import UsageError
 
-    if deep and (teacher is None or graph is None):
+    if deep and (teachers is None or graph is None):
         raise UsageError("--deep needs --teacher DIR and --graph DIR", "name what it was made from")
-    if not deep and any(given is not None for given in (teacher, graph, sample, seed)):
+    if not deep and any(given is not None for given in (teachers, graph, sample, seed)):
         raise UsageError("--teacher, --graph, --sample and --seed go with --deep", "add --deep")
     with progress(quiet) as show:
         opened = open_cache(cache, remembered=False)
         found: dict[str, Any] = {**run(opened, show), "deep": None}
-        if teacher is not None and graph is not None:
+        if teachers is not None and graph is not None:
             from g2t.export.deep import compare
 
             rows, draw = sample or 256, seed or 0
-            errors = compare(opened, teacher, graph, rows, draw)
+            errors = compare(opened, teachers, graph, rows, draw)
             found["deep"] = {"sample": rows, "seed": draw, "relative_error": errors}
     if as_json:
         emit_json(found)

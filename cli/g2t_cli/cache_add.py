@@ -21,10 +21,7 @@ def add_signals(
             rich_help_panel=o.OUTPUT,
         ),
     ],
-    teacher: Annotated[
-        Path | None,
-        typer.Option("--teacher", metavar="DIR", help="Its teacher.", rich_help_panel=o.INPUTS),
-    ] = None,
+    teachers: o.CacheTeachers = None,
     graph: Annotated[
         Path | None,
         typer.Option("--graph", metavar="DIR", help="Its graph.", rich_help_panel=o.INPUTS),
@@ -36,7 +33,7 @@ def add_signals(
     """Add to a cache what more losses need; what it holds is not rewritten.
 
     Students distilled from it stay valid. Edge scores and codes come from the cached layers alone;
-    layers, logits and reliability need --teacher and --graph.
+    layers, logits and reliability need --teacher and --graph, of several teachers all.
 
     Examples:
 
@@ -47,13 +44,13 @@ def add_signals(
     from g2t.errors import UsageError
     from g2t.export.add import add
 
-    if (teacher is None) != (graph is None):
+    if (teachers is None) != (graph is None):
         raise UsageError("--teacher and --graph go together", "give both, or neither")
     with progress(quiet) as show:
         made = add(
             cache,
             o.signals(for_) or [],
-            teacher=teacher,
+            teacher=teachers,
             graph=graph,
             memory=o.budget(memory),
             progress=show,

@@ -7,6 +7,7 @@ from typing import Any
 def show_cache(summary: Mapping[str, Any]) -> None:
     """Print a `g2t.cache-summary/1` as aligned text: facts, then a table of tensors."""
     teacher, sizes = summary["teacher"], summary["split_sizes"]
+    several = len(summary["teachers"]) > 1
     parts = ", ".join(f"{part} {count}" for part, count in sizes.items())
     facts = {
         "cache": summary["path"],
@@ -19,6 +20,12 @@ def show_cache(summary: Mapping[str, Any]) -> None:
         "split": f"{summary['split']['name']} {_short(summary['split'])}: {parts}",
         "teacher": f"{teacher['name']} {_short(teacher)}: {teacher['layers']} layers, "
         f"features {teacher['scaling']}",
+        **(
+            {f"teacher {i}": _member(m) for i, m in enumerate(summary["teachers"], 1)}
+            if several
+            else {}
+        ),
+        "temperature": _temperature(summary["temperature"]),
         "hops": summary["hops"],
         "projection": "none" if summary["projection"] is None else _short(summary["projection"]),
     }
@@ -40,6 +47,24 @@ def show_cache(summary: Mapping[str, Any]) -> None:
         for tensor in summary["tensors"]
     ]
     _print_aligned([header, *rows])
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    return f"{member['name']} {_short(member)}: {', '.join(member['roles'])}"
+
+
+def _temperature(found: Mapping[str, Any] | None) -> str:
+    """Return the calibration of the logits in one line; it is told, and applied to nothing."""
+    if found is None:
+        return "none"
+    changes = (
+        f"nll {_change(found['nll'])}, calibration error {_change(found['calibration_error'])}"
+    )
+    return f"{found['value']:.3g} would be best on {found['nodes']} validation nodes: {changes}"
+
+
+def _change(figure: Mapping[str, float]) -> str:
+    return f"{figure['before']:.3f} -> {figure['after']:.3f}"
 
 
 def _short(named: Mapping[str, Any]) -> str:

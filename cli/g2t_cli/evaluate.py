@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from g2t_cli import options as o
-from g2t_cli.output import command, emit_json
+from g2t_cli.output import command, emit_json, progress
 
 
 @command
@@ -19,12 +19,13 @@ def evaluate(
             "--cache", metavar="DIR", help="The cache that taught it.", rich_help_panel=o.INPUTS
         ),
     ] = None,
-    teacher: Annotated[
-        Path | None,
+    teachers: Annotated[
+        list[Path] | None,
         typer.Option(
             "--teacher",
             metavar="DIR",
-            help="Its teacher, run once; without it the cache's logits speak for it.",
+            help="Its teacher, run once; without it the cache's logits speak for it. Of several, "
+            "all: repeat it, in any order.",
             rich_help_panel=o.INPUTS,
         ),
     ] = None,
@@ -36,18 +37,26 @@ def evaluate(
 
     Test labels are read here and nowhere else. Without --out nothing is written.
 
+    In the production setting tran is the score of the test nodes that were seen, ind that of the
+    held-out ones, answered from the whole graph, and test = 0.8 tran + 0.2 ind. The teacher's ind
+    needs --teacher: its cache does not know the held-out nodes.
+
     Examples:
 
       g2t eval runs/cora/student --graph runs/cora/graph --cache runs/cora/cache
 
       g2t eval S --graph G --cache C --teacher T --json | jq .student.test
 
+      g2t eval S --graph G --cache C --teacher T1 --teacher T2 --teacher T3
+
       g2t eval S --graph G --cache C --out runs/cora/evaluation
     """
     from g2t.evaluate import Sources
     from g2t.evaluate import evaluate as run
 
-    result = run(Sources(student, graph, cache, teacher), out, force=force)
+    sources = Sources(student, graph, cache, teachers)
+    with progress(quiet=False) as show:
+        result = run(sources, out, force=force, progress=show)
     if as_json:
         emit_json(result)
         return

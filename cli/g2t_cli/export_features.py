@@ -12,7 +12,13 @@ from g2t_cli.settings import gather
 
 @command
 def export_features(
-    teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="A trained teacher.")],
+    teachers: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TEACHER...",
+            help="A trained teacher, or several whose probabilities are averaged.",
+        ),
+    ],
     graph: o.GraphOption,
     out: o.Out = None,
     for_: o.For = None,
@@ -29,6 +35,15 @@ def export_features(
         int | None,
         typer.Option(
             "--topk", min=1, help="Keep this many logits per node.", rich_help_panel=o.OUTPUT
+        ),
+    ] = None,
+    logits_from: Annotated[
+        str | None,
+        typer.Option(
+            "--logits-from",
+            metavar="all|I,J",
+            help="Of several teachers, those whose mean the logits are, from 1 (default all).",
+            rich_help_panel=o.OUTPUT,
         ),
     ] = None,
     hops: Annotated[
@@ -84,11 +99,14 @@ def export_features(
     quiet: o.Quiet = False,
     force: o.Force = False,
 ) -> None:
-    """Write a teacher's layers and logits into a cache.
+    """Write a teacher's layers and logits into a cache, or those of several.
 
     The cache holds all that students are trained from; the GNN does not run again. It is made layer
     by layer from disk, within --memory, with every neighbour of every node; an interrupted export
     goes on with the first shard that is missing. Ranks of torchrun or SLURM share the shards.
+
+    Several teachers of one graph and split: layers, and what derives from them, are the first's;
+    logits are the log of their mean probabilities, over all or those that --logits-from names.
 
     Examples:
 
@@ -101,13 +119,18 @@ def export_features(
       g2t export-features T --graph G --memory 1GiB --precision fp16 --out big-cache
 
       g2t export-features T --graph G --for soft,lsp --out small-cache
+
+      g2t export-features T1 T2 T3 --graph G --out averaged-cache
+
+      g2t export-features GCN APPNP1 APPNP2 --logits-from 2,3 --graph G --out mixed-cache
     """
     from g2t.config import validate
     from g2t.export import ExportSettings, export
     from g2t.export.share import share_of
 
     named = {"dtype": dtype, "topk": topk, "hops": hops, "project": project, "precision": precision}
-    values = gather("export", config, sets, {**named, "signals": o.signals(for_)})
+    chosen = {"signals": o.signals(for_), "logits_from": o.positions(logits_from)}
+    values = gather("export", config, sets, {**named, **chosen})
     settings = validate(ExportSettings, values)
     if print_config:
         emit_toml(settings.model_dump(mode="json"))
@@ -116,12 +139,12 @@ def export_features(
     if dry_run:
         from g2t_cli.plan import cache_plan
 
-        emit_json(cache_plan(teacher, graph, settings, target, force))
+        emit_json(cache_plan(teachers, graph, settings, target, force))
         return
     budget, share = o.budget(memory), share_of(worker, workers)
     with progress(quiet) as show:
         made = export(
-            teacher,
+            teachers,
             graph,
             target,
             settings,

@@ -42,7 +42,10 @@ def import_graph(
         str | None, _column("--id-column", "NAME", "Default: id, else the first.")
     ] = None,
     label_column: Annotated[
-        str | None, _column("--label-column", "NAME", "Default: label, else y.")
+        str | None,
+        _column(
+            "--label-column", "NAME", "Default: label, else y. A,B,C: several labels of 0 and 1."
+        ),
     ] = None,
     source_column: Annotated[
         str | None, _column("--source-column", "NAME", "Default: the first of the edge table.")
@@ -70,7 +73,7 @@ def import_graph(
         str | None,
         typer.Option(
             "--metric",
-            metavar="auto|accuracy|roc_auc",
+            metavar="auto|accuracy|roc_auc|f1",
             help="What scores are reported.",
             rich_help_panel=o.INPUTS,
         ),

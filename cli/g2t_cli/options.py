@@ -92,6 +92,15 @@ For = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+CacheTeachers = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--teacher",
+        metavar="DIR",
+        help="Its teacher; of several, all: repeat it, in any order.",
+        rich_help_panel=INPUTS,
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(
@@ -111,6 +120,20 @@ def signals(for_: list[str] | None) -> list[str] | None:
         return None
     names = [name.strip() for text in for_ for name in text.split(",") if name.strip()]
     return sorted(signals_for(names))
+
+
+def positions(text: str | None) -> str | list[int] | None:
+    """Return the numbers of `--logits-from 2,3`, or `all`; None where it was not given."""
+    from g2t.errors import UsageError
+
+    if text is None or text == "all":
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(
+            f"--logits-from {text} names no teachers", "e.g. --logits-from 2,3, or all"
+        )
+    return [int(part) for part in parts]
 
 
 def budget(memory: str | None) -> int | None:

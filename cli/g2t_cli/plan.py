@@ -63,6 +63,7 @@ def teacher_plan(plan: "TeachPlan", out: Path, force: bool) -> dict[str, Any]:
         "nodes": len(plan.split.nodes),
         "edges": len(plan.graph.edges.column_E),
         "split": [len(parts.train), len(parts.val), len(parts.test)],
+        "held": len(plan.split.held),
         "parameters": parameters,
         "disk_bytes": 4 * parameters,
     }
@@ -70,12 +71,12 @@ def teacher_plan(plan: "TeachPlan", out: Path, force: bool) -> dict[str, Any]:
 
 
 def cache_plan(
-    teacher: Path, graph: Path, settings: "ExportSettings", out: Path, force: bool
+    teachers: Sequence[Path], graph: Path, settings: "ExportSettings", out: Path, force: bool
 ) -> dict[str, Any]:
     """Describe an export."""
     from g2t.export import plan_export
 
-    plan = plan_export(teacher, graph, settings)
+    plan = plan_export(teachers, graph, settings)
     stage = Stage(out, "cache", settings.model_dump(mode="json"), plan.inputs, 0, force)
     rows, entries = len(plan.nodes), plan.shape.entries(settings)
     content = {

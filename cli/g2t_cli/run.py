@@ -62,13 +62,15 @@ def run(
       g2t run recipe:cora --seeds 0:5 --out runs/cora-seeds --json
 
       g2t run recipe:cora --set split=cpf --seeds 0:5 --out runs/cora-cpf
+
+      g2t run recipe:cora --set split=cpf --set setting=production --out runs/cora-production
     """
     from g2t.config import from_environment, layered, parse_sets, read_config
     from g2t.pipeline import check_recipe
     from g2t.pipeline import run as walk
     from g2t.recipe import read_recipe, with_students
 
-    tables = {"source", "split", "import", "teach", "export", "students"}
+    tables = {"source", "split", "setting", "import", "teach", "export", "students"}
     content = layered(
         with_students(read_config(recipe)), from_environment(tables), parse_sets(sets or [])
     )

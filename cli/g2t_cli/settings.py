@@ -5,11 +5,23 @@ from typing import Any, Literal
 
 #: What each stage knows at the top of its settings.
 KEYS = {
-    "teach": {"teacher", "split", "seed", "features", "model", "train"},
+    "teach": {
+        "teacher",
+        "split",
+        "setting",
+        "preset",
+        "seed",
+        "members",
+        "member",
+        "features",
+        "model",
+        "train",
+    },
     "export": {
         "codes",
         "dtype",
         "hops",
+        "logits_from",
         "noise",
         "precision",
         "project",

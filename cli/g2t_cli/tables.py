@@ -15,17 +15,21 @@ def percent(value: float | None) -> str:
 def show_evaluation(result: Mapping[str, Any]) -> None:
     """Print a `g2t.evaluation/1`."""
     split = result["split"]
-    named = f"{split['name']} ({split['digest'][7:19]})"
+    named = f"{split['name']} ({split['digest'][7:19]}){_setting(split)}"
     title = f"{result['graph']}, {result['metric']} in %, split {named}"
-    table = _table(title, "model", "val", "test")
     student, teacher = result["student"], result["teacher"]
+    parts = _parts(student)
+    table = _table(title, "model", "val", *parts, "test")
+
+    def add(name: str, scores: Mapping[str, Any]) -> None:
+        figures = (scores["val"], *(scores["settings"][part] for part in parts), scores["test"])
+        table.add_row(name, *map(percent, figures))
+
     if teacher is not None:
-        table.add_row(
-            f"teacher {teacher['name']}", percent(teacher["val"]), percent(teacher["test"])
-        )
-    table.add_row(f"student {student['name']}", percent(student["val"]), percent(student["test"]))
+        add(f"teacher {teacher['name']}", teacher)
+    add(f"student {student['name']}", student)
     for hops, scores in student["by_hops"].items():
-        table.add_row(f"  with {hops} hops", percent(scores["val"]), percent(scores["test"]))
+        add(f"  with {hops} hops", scores)
     _print(table)
     if result["agreement"] is not None:
         _print(f"agreement with the teacher on test nodes: {percent(result['agreement'])} %")
@@ -33,9 +37,11 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
 
 def show_run(result: Mapping[str, Any]) -> None:
     """Print a `g2t.run/1`."""
-    over = f"split {result['split']['name']}, seeds {result['seeds']}"
+    split = result["split"]
+    over = f"split {split['name']}{_setting(split)}, seeds {result['seeds']}"
     title = f"{result['graph']}, test {result['metric']} in %, {over}"
-    table = _table(title, "model", "mean ± std", "minus teacher ± s.e.")
+    parts = _parts(result["rows"][0])
+    table = _table(title, "model", *parts, "mean ± std", "minus teacher ± s.e.")
     for row in result["rows"]:
         _add(table, row["name"], row, difference=row["name"] != "teacher")
         for hops, scores in row.get("by_hops", {}).items():
@@ -45,11 +51,25 @@ def show_run(result: Mapping[str, Any]) -> None:
 
 def _add(table: Table, name: str, row: Mapping[str, Any], difference: bool) -> None:
     minus, paired = row["minus_teacher"], ""
-    several = len(row["values"]) > 1
-    if difference and several and minus is not None:
+    if difference and len(row["values"]) > 1 and minus is not None:
         paired = f"{100 * minus['mean']:+.2f} ± {percent(minus['standard_error'])}"
-    spread = f" ± {percent(row['std'])}" if several else ""
-    table.add_row(name, percent(row["mean"]) + spread, paired)
+    parts = [_spread(row["settings"][part]) for part in _parts(row)]
+    table.add_row(name, *parts, _spread(row), paired)
+
+
+def _spread(figures: Mapping[str, Any]) -> str:
+    """Return mean ± std in percent; of a single value, or of none, only the mean."""
+    several = len(figures["values"]) > 1 and figures["std"] is not None
+    return percent(figures["mean"]) + (f" ± {percent(figures['std'])}" if several else "")
+
+
+def _parts(scores: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the test score is made of, as columns: nothing unless in production."""
+    return ("tran", "ind") if "settings" in scores else ()
+
+
+def _setting(split: Mapping[str, Any]) -> str:
+    return f", {split['setting']}" if "setting" in split else ""
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:

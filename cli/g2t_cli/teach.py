@@ -1,8 +1,6 @@
 """`g2t teach`."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,6 +36,24 @@ def teach(
             rich_help_panel=o.MODEL,
         ),
     ] = None,
+    setting: Annotated[
+        str | None,
+        typer.Option(
+            "--setting",
+            metavar="transductive|production",
+            help="production: a fifth of the test nodes is held out, unseen until g2t eval.",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="plain|strong",
+            help="strong: try both feature scalings, average 3 seeds.",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
     seed: o.Seed = None,
     seeds: Annotated[
         int | None,
@@ -45,7 +61,7 @@ def teach(
             "--seeds",
             min=1,
             metavar="N",
-            help="Train N teachers of one split as OUT/0, OUT/1, …",
+            help="Train N > 1 teachers of one split, as OUT/0, OUT/1, …",
             rich_help_panel=o.MODEL,
         ),
     ] = None,
@@ -82,49 +98,39 @@ def teach(
 
       g2t teach runs/my/graph --teacher sage --set model.layers=3 --out runs/my/teacher
 
+      g2t teach runs/cora/graph --split cpf:0 --setting production --out runs/cora/teacher-cpf
+
       g2t teach runs/my/graph --seeds 3 --min-val 0.7 --out runs/my/teachers
     """
-    from g2t.teacher.members import check_val, teach_members
+    from g2t.teacher.members import check_val, members_of, teach_members
     from g2t.teacher.settings import teach_settings
-    from g2t.teacher.train import teach as run
 
-    named = {"teacher": teacher, "split": split, "seed": seed}
+    named = {
+        "teacher": teacher,
+        "split": split,
+        "setting": setting,
+        "preset": preset,
+        "seed": seed,
+        "members": seeds,
+    }
     values = gather("teach", config, sets, named)
     if print_config:
         emit_toml(teach_settings(values).model_dump(mode="json"))
         return
     target = out_or_usage(out)
+    members = members_of(target, values)
     if dry_run:
-        _emit_plan(graph, target, values, seeds, force)
+        from g2t.teacher.train import plan_teacher
+        from g2t_cli.plan import teacher_plan
+
+        plans = [teacher_plan(plan_teacher(graph, m.values), m.out, force) for m in members]
+        emit_json(plans if len(plans) > 1 else plans[0])
         return
     with progress(quiet) as show:
-        if seeds is None:
-            made = [run(graph, target, values, device=device, force=force, progress=show)]
-        else:
-            made = [
-                *teach_members(
-                    graph, target, values, seeds, device=device, force=force, progress=show
-                )
-            ]
-    if seeds is None:
+        made = teach_members(graph, target, values, device=device, force=force, progress=show)
+    if len(made) == 1:
         emit_artifact(made[0], as_json)
     else:
         emit_artifacts(made, as_json)
     if min_val is not None:
         check_val(made, min_val)
-
-
-def _emit_plan(
-    graph: Path, out: Path, values: Mapping[str, Any], seeds: int | None, force: bool
-) -> None:
-    """Print what would be done, for several teachers as a list."""
-    from g2t.teacher.members import check_folder, member_values
-    from g2t.teacher.train import plan_teacher
-    from g2t_cli.plan import teacher_plan
-
-    if seeds is None:
-        emit_json(teacher_plan(plan_teacher(graph, values), out, force))
-        return
-    check_folder(out)
-    members = enumerate(member_values(graph, values, seeds))
-    emit_json([teacher_plan(plan_teacher(graph, own), out / str(i), force) for i, own in members])

@@ -16,7 +16,8 @@ def assemble(
 ) -> Manifest:
     """Return the manifest of the writer's files.
 
-    `lineage` is what it says of `task`, `metric`, `classes`, `graph`, `split` and `teacher`;
+    `lineage` is what it says of `task`, `metric`, `classes`, `graph`, `split`, `teacher`, and if it
+    does of `teachers` and `temperature`;
     `projected_from` are the columns of the features where there is a projection. Raises
     IntegrityError where a shard is missing.
     """

@@ -18,6 +18,7 @@ from g2t.cache.rules import fault_of
 from g2t.errors import IntegrityError
 from g2t.files import REMAKE, shown
 from g2t.graph.csr import Csr
+from g2t.task import labelled
 
 
 def open_cache(path: Path, remembered: bool = True) -> Cache:
@@ -32,7 +33,7 @@ def open_cache(path: Path, remembered: bool = True) -> Cache:
     fault = fault_of(manifest)
     if fault is not None:
         raise IntegrityError(f"{path}: {fault}", REMAKE)
-    graph = open_graph(path, manifest.rows)
+    graph = open_graph(path, manifest)
     _check_rows(Cache(artifact, manifest, graph, {}))
     cache = Cache(artifact, manifest, graph, open_shards(path, manifest, graph["edges.start"]))
     _check_projection(cache)
@@ -124,9 +125,10 @@ def _are_parts(cache: Cache) -> bool:
 
 
 def _labels_fit(cache: Cache) -> bool:
-    """Training and validation rows have a label of the classes, all other rows have none."""
+    """Training and validation rows have labels that can be, all other rows have none."""
     seen = torch.zeros(cache.rows, dtype=torch.bool)
     seen[torch.cat([cache.parts.train, cache.parts.val])] = True
-    labels, classes = cache.labels, len(cache.manifest.classes)
-    right = torch.where(seen, (labels >= 0) & (labels < classes), labels == -1)
-    return bool(right.all())
+    labels, several = cache.labels, cache.manifest.task == "multilabel"
+    limit = 2 if several else len(cache.manifest.classes)
+    inside = bool(((labels >= -1) & (labels < limit)).all())
+    return inside and torch.equal(labelled(labels), seen)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from g2t.cache.format import DTYPES, StoredDtype, TensorEntry
 from g2t.errors import InputError, UsageError
+from g2t.task import Task
 
 #: Magnitudes below this are taken for zero where something is divided by them.
 TINY = 1e-30
@@ -123,6 +124,15 @@ def check_topk(width: int, dtype: StoredDtype, topk: int, before: int | None = N
         raise UsageError(f"--topk {topk} is more than the {width} classes", "choose a smaller one")
     if dtype == "int8":
         raise UsageError("top-k logits are not stored as int8", "use --dtype fp16 with --topk")
+
+
+def check_one_choice(task: Task) -> None:
+    """Raise UsageError where logits are no one choice, so that a top k says nothing of the rest."""
+    if task == "multilabel":
+        raise UsageError(
+            "top-k logits are of one choice among classes, and this task has several labels",
+            "leave out --topk",
+        )
 
 
 def _rounded(values_NW: Tensor, dtype: torch.dtype, scale_W: Tensor | None) -> tuple[Tensor, float]:

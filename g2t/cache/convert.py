@@ -14,7 +14,7 @@ from torch import Tensor
 
 from g2t.artifact import Artifact, sync, write_json
 from g2t.cache.check import open_cache
-from g2t.cache.codec import check_topk, encode, recode_topk
+from g2t.cache.codec import check_one_choice, check_topk, encode, recode_topk
 from g2t.cache.describe import figures
 from g2t.cache.format import (
     DTYPES,
@@ -71,7 +71,7 @@ def convert(
         writer = CacheWriter(stage.path, plan.cache.rows, plan.cache.manifest.shard_rows)
         with stop_on_signal() as stop:
             manifest = _write(writer, plan, show, stop)
-        write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+        write_json(stage.path / MANIFEST, manifest.content())
         return stage.commit(figures(manifest), writer.identity)
 
 
@@ -102,6 +102,7 @@ def plan_conversion(cache_path: Path, settings: ConvertSettings) -> Conversion:
     cache = open_cache(cache_path)
     if settings.topk is not None:
         cache.entry(LOGITS)  # there must be some
+        check_one_choice(cache.manifest.task)
     wanted = tuple(_wanted(cache, entry, settings) for entry in cache.manifest.tensors)
     return Conversion(cache, wanted)
 

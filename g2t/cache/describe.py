@@ -28,6 +28,8 @@ def describe(cache: Cache) -> dict[str, Any]:
         "graph": manifest.graph.model_dump(),
         "split": manifest.split.model_dump(),
         "teacher": manifest.teacher.model_dump(),
+        "teachers": [member.model_dump(mode="json") for member in manifest.members],
+        "temperature": manifest.temperature and manifest.temperature.model_dump(),
         "hops": manifest.hops,
         "projection": None
         if projection is None

@@ -5,14 +5,16 @@ belongs to the r-th id of `graph.safetensors`, and those ids ascend, so rows can
 without showing. `manifest.json` names every shard with its rows, bytes and digest.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from g2t.artifact import content_digest
 from g2t.config import Settings
+from g2t.graph.splits import Setting
 from g2t.metrics import Metric
+from g2t.task import Task
 
 SCHEMA = "g2t.cache/1"
 MANIFEST = "manifest.json"
@@ -70,6 +72,29 @@ class NamedDigest(Settings):
     digest: str
 
 
+class SplitEntry(NamedDigest):
+    """A split and its identity; in production also what the held-out test nodes were drawn from.
+
+    The transductive setting is written by leaving both out, as before there was another.
+    """
+
+    setting: Setting = "transductive"
+    seed: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SplitEntry":
+        if (self.setting == "production") != (self.seed is not None):
+            raise ValueError("the production setting, and no other, has a seed")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _shortened(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.seed is None:
+            del written["setting"], written["seed"]
+        return written
+
+
 class TeacherEntry(Settings):
     """The teacher that wrote the layers, and how it saw the features."""
 
@@ -79,23 +104,83 @@ class TeacherEntry(Settings):
     scaling: Literal["raw", "row"]
 
 
+Role = Literal["layers", "logits"]
+
+
+class MemberEntry(Settings):
+    """One of several teachers, and what of the cache is its own or has its part in it."""
+
+    name: str
+    digest: str
+    roles: tuple[Role, ...]
+
+
+class BeforeAfter(Settings):
+    """A figure of the logits z as they are, and of z / T."""
+
+    before: float = Field(ge=0, allow_inf_nan=False)
+    after: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Temperature(Settings):
+    """The T that makes z / T likeliest on validation nodes; told, and applied to nothing.
+
+    `nodes` is how many there were, `nll` the mean negative log-likelihood, `calibration_error` the
+    expected one over 15 bins of confidence (Guo et al. 2017).
+    """
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    nodes: int = Field(ge=1)
+    nll: BeforeAfter
+    calibration_error: BeforeAfter
+
+
 class Manifest(Settings):
-    """`manifest.json`."""
+    """`manifest.json`.
+
+    `teacher` gave the layers; where there were several, `teachers` lists all, it first.
+    """
 
     schema_: Literal["g2t.cache/1"] = Field("g2t.cache/1", alias="schema")
     rows: int = Field(ge=1)
     shard_rows: int = Field(ge=1)
     hops: int = Field(0, ge=0, description="hop tokens beyond the node itself")
-    task: Literal["binary", "multiclass"]
+    task: Task
     metric: Metric
     classes: tuple[str, ...]
     graph: NamedDigest
-    split: NamedDigest
+    split: SplitEntry
     teacher: TeacherEntry
+    teachers: tuple[MemberEntry, ...] | None = None
+    temperature: Temperature | None = None
     graph_file: ShardEntry
     projection_file: ShardEntry | None = None
     tensors: tuple[TensorEntry, ...]
     shards: tuple[ShardEntry, ...]
+
+    def content(self) -> dict[str, Any]:
+        """Return the JSON of `manifest.json`; it does not name what only some caches have."""
+        content = self.model_dump(mode="json", by_alias=True)
+        some = ("teachers", "temperature")
+        return {key: content[key] for key in content if key not in some or content[key] is not None}
+
+    @property
+    def members(self) -> tuple[MemberEntry, ...]:
+        """All teachers, the one that gave the layers first."""
+        if self.teachers is not None:
+            return self.teachers
+        alone = self.teacher
+        return (MemberEntry(name=alone.name, digest=alone.digest, roles=("layers", "logits")),)
+
+    @property
+    def speakers(self) -> tuple[int, ...]:
+        """The positions in `members`, from 0, of those whose mean the logits are."""
+        return tuple(i for i, member in enumerate(self.members) if "logits" in member.roles)
+
+    @property
+    def speaker_names(self) -> str:
+        """The names of those whose mean the logits are."""
+        return " + ".join(self.members[i].name for i in self.speakers)
 
     def tensor(self, name: str) -> TensorEntry | None:
         """Return the entry of a tensor, None if the cache has none of that name."""

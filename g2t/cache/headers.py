@@ -19,16 +19,17 @@ Facts = tuple[torch.dtype, tuple[int, ...]]
 INT = torch.int64
 
 
-def open_graph(folder: Path, rows: int) -> dict[str, Tensor]:
+def open_graph(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     """Return the tensors of `graph.safetensors`; raises IntegrityError where one is not as it must.
 
     Lengths that no other file tells (edges, parts of the split) are taken as they are.
     """
-    path = folder / GRAPH
+    path, rows = folder / GRAPH, manifest.rows
+    several = manifest.task == "multilabel"
     found = _facts(open_stored(path))
     wanted: dict[str, Facts] = {
         "ids": (INT, (rows,)),
-        "labels": (INT, (rows,)),
+        "labels": (torch.int8, (rows, len(manifest.classes))) if several else (INT, (rows,)),
         "degrees": (INT, (rows,)),
         "edges.start": (INT, (rows + 1,)),
         "edges.column": (torch.int32, _length(found, "edges.column")),

@@ -26,6 +26,7 @@ from g2t.cache.format import (
     DtypeName,
     Manifest,
     NamedDigest,
+    SplitEntry,
     TeacherEntry,
     TensorEntry,
     layer_name,
@@ -96,7 +97,7 @@ def import_cache(
         writer = CacheWriter(stage.path, len(plan.split.nodes), settings.shard_rows)
         _write_answers(writer, plan, show)
         manifest = _write_graph(writer, plan)
-        write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+        write_json(stage.path / MANIFEST, manifest.content())
         return stage.commit(figures(manifest), writer.identity)
 
 
@@ -216,7 +217,7 @@ def _write_graph(writer: CacheWriter, plan: OutsidePlan) -> Manifest:
         "metric": graph.metric,
         "classes": graph.classes,
         "graph": NamedDigest(name=graph.name, digest=plan.inputs["graph"]),
-        "split": NamedDigest(name=split.name, digest=split.digest),
+        "split": SplitEntry.model_validate(split.facts),
         "teacher": TeacherEntry(
             name=settings.teacher_name,
             digest=plan.teacher_digest,

@@ -60,7 +60,7 @@ class Cache:
 
     @property
     def labels(self) -> Tensor:
-        """Labels of training and validation rows, int64 [N]; -1 for all others."""
+        """Labels of training and validation rows, int64 [N] or int8 [N, C]; -1 for all others."""
         return self.graph["labels"]
 
     @property

@@ -18,6 +18,7 @@ from g2t.cache.format import (
     layer_name,
     token_name,
 )
+from g2t.metrics import METRICS
 
 FLOATS = ("fp32", "fp16", "bf16")
 #: The types that each kind of tensor comes in.
@@ -46,13 +47,29 @@ def _faults(manifest: Manifest) -> Iterator[str]:
     for found, wanted in alone:
         if found is not None and found.file != wanted:
             yield f"{found.file} stands in the place of {wanted}"
-    if (manifest.task == "binary") != (len(manifest.classes) == 2) or len(manifest.classes) < 2:
+    single = "binary" if len(manifest.classes) == 2 else "multiclass"
+    if manifest.task not in (single, "multilabel") or len(manifest.classes) < 2:
         yield f"{len(manifest.classes)} classes do not make a {manifest.task} task"
-    if manifest.metric == "roc_auc" and manifest.task != "binary":
-        yield "ROC-AUC needs two classes"
+    if manifest.metric not in METRICS[manifest.task]:
+        yield f"{manifest.metric} is no score of a {manifest.task} task"
+    yield from _teacher_faults(manifest)
     for entry in manifest.tensors:
         yield from _entry_faults(entry)
     yield from _set_faults(manifest)
+
+
+def _teacher_faults(manifest: Manifest) -> Iterator[str]:
+    """Compare the teachers, where there are several, with each other and with the one of layers."""
+    members = manifest.members
+    if manifest.teachers is not None and len(members) < 2:
+        yield f"it lists {len(members)} teachers where there must be several"
+        return
+    yield from (f"it lists teacher {one} twice" for one in _repeated(m.digest for m in members))
+    first, others = members[0], members[1:]
+    if (first.name, first.digest) != (manifest.teacher.name, manifest.teacher.digest):
+        yield "its teacher is not the first of its teachers"
+    if "layers" not in first.roles or any(other.roles != ("logits",) for other in others):
+        yield "the first of its teachers gives the layers, every other one logits alone"
 
 
 def _shard_faults(manifest: Manifest) -> Iterator[str]:
@@ -108,6 +125,8 @@ def _set_faults(manifest: Manifest) -> Iterator[str]:
             yield f"it holds {layer_name(layer)} of a teacher of {layers} layers"
     if LOGITS in entries and entries[LOGITS].width != len(manifest.classes):
         yield f"{LOGITS} has {entries[LOGITS].width} columns for {len(manifest.classes)} classes"
+    if manifest.task == "multilabel" and LOGITS in entries and entries[LOGITS].kind == "topk":
+        yield f"{LOGITS} of a multilabel task cannot be of kind topk"
     if CODES in entries and entries[CODES].width != layers:
         yield f"{CODES} has {entries[CODES].width} columns for a teacher of {layers} layers"
     width = entries[token_name(0) if projected else FEATURES].width

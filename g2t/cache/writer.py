@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -22,6 +22,22 @@ from g2t.graph.bundle import feature_tensors
 from g2t.graph.csr import Csr
 from g2t.stored import TensorFile
 from g2t.tensors import load_facts, save_tensors
+
+
+class RowStream(Protocol):
+    """A shard that takes rows block by block, and stands when it is left."""
+
+    def append(self, rows_BW: Tensor) -> None:
+        """Take the next rows, float32."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class CacheWriter:
@@ -76,7 +92,7 @@ class CacheWriter:
 
     def stream(
         self, name: str, index: int, width: int, dtype: StoredDtype, topk: int | None = None
-    ) -> "ShardStream":
+    ) -> RowStream:
         """Open a shard that takes float rows block by block."""
         return ShardStream(self, name, index, width, dtype, topk)
 

@@ -76,7 +76,8 @@ def prepare(
 def _sizes(cache: Cache, needs: frozenset[str], student: tuple[int, ...]) -> Sizes:
     names = tensors_of("layers", cache.manifest.teacher.layers) if "layers" in needs else []
     codes = count_codes(cache) if "codes" in needs else ()
-    return Sizes(student, tuple(cache.entry(name).width for name in names), codes)
+    widths = tuple(cache.entry(name).width for name in names)
+    return Sizes(student, widths, codes, cache.manifest.task)
 
 
 def _block_widths(student: Student, inputs: Inputs) -> tuple[int, ...]:

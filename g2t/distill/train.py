@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from g2t.artifact import Artifact
@@ -26,6 +25,7 @@ from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
 from g2t.stage import Stage
 from g2t.student.base import Inputs, answer
+from g2t.task import task_loss
 
 #: Weight of the epochs before in the running mean of validation scores.
 RANK_DECAY = 0.8
@@ -165,5 +165,5 @@ def _validate(lesson: Lesson, cache: Cache) -> tuple[float, float]:
     for hops in range(lesson.averaged.hops + 1):
         logits = answer(lesson.averaged, lesson.inputs, rows, hops).cpu()
         scores.append(score(cache.manifest.metric, logits, labels))
-        losses.append(F.cross_entropy(logits, labels).item())
+        losses.append(task_loss(cache.manifest.task, logits, labels).item())
     return sum(scores) / len(scores), sum(losses) / len(losses)

@@ -4,22 +4,25 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from g2t.artifact import RECORD, Artifact, read_json, sync
 from g2t.cache.check import open_cache
 from g2t.cache.format import FEATURES, LOGITS, SIGNALS, Manifest, Signal, layer_name, tensors_of
+from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter
 from g2t.errors import InputError, IntegrityError, UsageError
-from g2t.export.plan import ExportPlan, ExportSettings, Shape, plan_export
+from g2t.export.plan import ExportPlan, ExportSettings, Shape, plan_of
 from g2t.export.run import finish, leaving_on_signal, work_in
 from g2t.export.share import Share
 from g2t.export.write import Making, check_memory, write_tensors
 from g2t.place import Place
 from g2t.runtime import Progress, Silent
 from g2t.stage import Stage
+from g2t.teacher.several import arrange
+from g2t.teacher.store import open_teacher
 
 
 @leaving_on_signal()
@@ -28,7 +31,7 @@ def add(
     cache_path: Path,
     signals: Sequence[str],
     *,
-    teacher: Path | None = None,
+    teacher: Path | Sequence[Path] | None = None,
     graph: Path | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -37,9 +40,9 @@ def add(
 
     The result is the cache that an export of all of these signals would have made, so students
     that were distilled from it stay valid. Edge scores and codes need nothing but the cache's
-    layers; all else needs teacher and graph (UsageError). Raises IntegrityError where teacher or
-    graph are not those of the cache, InputError where another g2t writes it, and Stopped after a
-    signal.
+    layers; all else needs teacher and graph (UsageError), of several teachers all, in any order.
+    Raises IntegrityError where teacher or graph are not those of the cache, InputError where
+    another g2t writes it, and Stopped after a signal.
     """
     show = progress or Silent()
     Place(cache_path.resolve()).mend()
@@ -53,8 +56,7 @@ def add(
     settings = settings_of(manifest, artifact.config, wanted)
     plan = None
     if teacher is not None and graph is not None:
-        plan = plan_export(teacher, graph, settings)
-        check_lineage(cache_path, manifest, plan)
+        plan = plan_again(cache, teacher, graph, settings)
     elif {"layers", "logits", "reliability"} & {*wanted} - {*have} or "layers" not in have:
         raise UsageError(
             "only the teacher can say this: edge scores and codes alone come from cached layers",
@@ -66,7 +68,8 @@ def add(
     shape = _shape(manifest, plan)
     known = {entry.name: entry for entry in manifest.tensors}
     entries = {name: known.get(name, entry) for name, entry in shape.entries(settings).items()}
-    making = Making(work, settings, entries, shape, plan)
+    fresh = LOGITS in entries and LOGITS not in known
+    making = Making(work, settings, entries, shape, plan, calibrates=fresh)
     check_memory(making)
     with begun as stage:
         if stage.finished:
@@ -97,13 +100,41 @@ def settings_of(
     known = {name: config[name] for name in ExportSettings.model_fields if name in config}
     logits = manifest.tensor(LOGITS)
     first = logits or manifest.tensor(layer_name(1))
-    found = {
-        "dtype": "fp16" if first is None else first.dtype,
-        "topk": None if logits is None else logits.topk,
-        "hops": manifest.hops,
-        "shard_rows": manifest.shard_rows,
-    }
+    found: dict[str, Any] = {"hops": manifest.hops, "shard_rows": manifest.shard_rows}
+    if first is not None:
+        found["dtype"] = first.dtype
+    if logits is not None:
+        found["topk"] = logits.topk
+    if manifest.teachers is not None:
+        found["logits_from"] = chosen_of(manifest)
     return ExportSettings.model_validate({**known, **found, "signals": signals})
+
+
+def chosen_of(manifest: Manifest) -> Literal["all"] | tuple[int, ...]:
+    """Return which of its teachers gave a cache its logits, as settings name them."""
+    if len(manifest.speakers) == len(manifest.members):
+        return "all"
+    return tuple(position + 1 for position in manifest.speakers)
+
+
+def plan_again(
+    cache: Cache, teacher: Path | Sequence[Path], graph: Path, settings: ExportSettings
+) -> ExportPlan:
+    """Return the plan of the teachers, in any order, and the graph that a cache was made from.
+
+    Raises IntegrityError, naming which, where one is another or missing.
+    """
+    path, manifest = cache.artifact.path, cache.manifest
+    given = [open_teacher(one) for one in ([teacher] if isinstance(teacher, Path) else teacher)]
+    teachers = arrange(given, [member.digest for member in manifest.members], path)
+    plan = plan_of(teachers, graph, settings)
+    known, found = manifest.graph.digest, plan.inputs["graph"]
+    if found != known:
+        raise IntegrityError(
+            f"cache {path} was not made from this graph ({known[:19]}…, given {found[:19]}…)",
+            "give the graph that it was exported from",
+        )
+    return plan
 
 
 def _shape(manifest: Manifest, plan: ExportPlan | None) -> Shape:
@@ -138,16 +169,5 @@ def _link(source: Path, writer: CacheWriter, manifest: Manifest) -> None:
 
 
 def _lineage(manifest: Manifest) -> dict[str, Any]:
-    kept = {"task", "metric", "classes", "graph", "split", "teacher"}
+    kept = {"task", "metric", "classes", "graph", "split", "teacher", "teachers", "temperature"}
     return manifest.model_dump(include=kept)
-
-
-def check_lineage(path: Path, manifest: Manifest, plan: ExportPlan) -> None:
-    """Raise IntegrityError unless a cache was made from this teacher and graph."""
-    for role, known in (("teacher", manifest.teacher.digest), ("graph", manifest.graph.digest)):
-        if plan.inputs[role] != known:
-            raise IntegrityError(
-                f"cache {path} was not made from this {role} ({known[:19]}…, "
-                f"given {plan.inputs[role][:19]}…)",
-                f"give the {role} that it was exported from",
-            )

@@ -4,6 +4,7 @@ The export runs a description of the layers over column panels; here the network
 rows' neighbourhoods. Two such different ways only agree if both are right and no row was mixed up.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,14 +15,14 @@ from g2t.cache.format import GRAPH, LOGITS, TensorEntry, layer_name
 from g2t.cache.reader import Cache
 from g2t.cache.stream import take
 from g2t.errors import IntegrityError, UsageError
-from g2t.export.add import check_lineage
+from g2t.export.add import chosen_of, plan_again
 from g2t.export.edges import Edges, looped_edges
 from g2t.export.generic import gather, neighbourhood
-from g2t.export.plan import ExportSettings, plan_export
+from g2t.export.plan import ExportPlan, ExportSettings
 from g2t.export.source import FeatureSource
-from g2t.graph.csr import Features
+from g2t.graph.csr import take_rows
 from g2t.stored import open_stored
-from g2t.teacher.frame import GNN
+from g2t.teacher.several import mean_logits
 
 #: How far a stored row may be from the teacher's, relative to the tensor's largest magnitude: the
 #: error of an export whose messages were fp16, beside that of the type.
@@ -30,7 +31,11 @@ SLACK = 2e-3
 
 @torch.inference_mode()
 def compare(
-    cache: Cache, teacher_path: Path, graph_path: Path, sample: int, seed: int
+    cache: Cache,
+    teacher_paths: Path | Sequence[Path],
+    graph_path: Path,
+    sample: int,
+    seed: int,
 ) -> dict[str, float]:
     """Return the largest relative error of every layer and of the logits over some random rows.
 
@@ -39,8 +44,8 @@ def compare(
     computation explain, UsageError where the cache holds nothing of the teacher.
     """
     manifest = cache.manifest
-    plan = plan_export(teacher_path, graph_path, ExportSettings())
-    check_lineage(cache.artifact.path, manifest, plan)
+    settings = ExportSettings(logits_from=chosen_of(manifest))
+    plan = plan_again(cache, teacher_paths, graph_path, settings)
     generator = torch.Generator().manual_seed(seed)
     rows_B = torch.randperm(cache.rows, generator=generator)[:sample].sort().values
     names = [layer_name(layer) for layer in range(1, manifest.teacher.layers + 1)] + [LOGITS]
@@ -50,9 +55,8 @@ def compare(
             f"cache {cache.artifact.path} holds neither layers nor logits to compare",
             "add them with g2t cache add",
         )
-    scaling = plan.teacher.facts["features"]["scaling"]
-    features = FeatureSource(plan.graph, plan.nodes, scaling)
-    found = _recompute(cache, plan.teacher.network(), features, rows_B)
+    said = [_recompute(cache, plan.alone(i), rows_B) for i in range(len(plan.teachers))]
+    found = {**said[0], LOGITS: mean_logits(plan.task, [said[i][LOGITS] for i in plan.speakers])}
     errors = {}
     for entry in entries:
         error = _error(cache, entry, rows_B, found[entry.name])
@@ -67,31 +71,31 @@ def compare(
     return errors
 
 
-def _recompute(
-    cache: Cache, network: GNN, features: FeatureSource, rows_B: Tensor
-) -> dict[str, Tensor]:
-    """Return every layer and the logits of some ascending rows.
+def _recompute(cache: Cache, plan: ExportPlan, rows_B: Tensor) -> dict[str, Tensor]:
+    """Return every layer and the logits of some ascending rows, as one teacher says them.
 
     Layer l of the rows needs layer l - 1 of their in-neighbours, and so on down to the features:
     the sets of rows are found from the top, the states computed from the bottom.
     """
+    network, scaling = plan.teacher.network(), plan.teacher.facts["features"]["scaling"]
+    features = FeatureSource(plan.graph, plan.nodes, scaling)
     tensors = open_stored(cache.artifact.path / GRAPH)
     observed = Edges(tensors["edges.start"], tensors["edges.column"])
     with TemporaryDirectory() as folder:
         looped = looped_edges(observed, Path(folder))
         wanted_B, steps = rows_B, []
-        for _ in network.convolutions:
+        for _ in network.widths:
             near, structure = neighbourhood(observed, looped, wanted_B)
             steps.append((wanted_B, near, structure))
             wanted_B = near
-    state: Features = network.begin(gather(features, wanted_B))
-    found = {}
+    first = state = network.begin(gather(features, wanted_B))
+    begun_B, states = wanted_B, []
     for index, (wanted_B, near, structure) in enumerate(reversed(steps)):
-        own_B = torch.searchsorted(near, wanted_B)
-        state = network.step(index, state, structure)[own_B]
-        found[layer_name(index + 1)] = state[torch.searchsorted(wanted_B, rows_B)]
-    assert isinstance(state, Tensor)
-    return {**found, LOGITS: network.end(state)}
+        begun = take_rows(first, torch.searchsorted(begun_B, near)) if network.reads_first else None
+        state = network.step(index, state, structure, begun)[torch.searchsorted(near, wanted_B)]
+        states.append(state[torch.searchsorted(wanted_B, rows_B)])
+    found = {layer_name(layer): rows for layer, rows in enumerate(states[: network.hidden], 1)}
+    return {**found, LOGITS: network.end(states if network.joins else states[-1:])}
 
 
 def _error(cache: Cache, entry: TensorEntry, rows_B: Tensor, wanted_BD: Tensor) -> float:

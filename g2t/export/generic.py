@@ -5,7 +5,8 @@ from the whole graph. Right for any convolution that reaches one hop; slower tha
 neighbours' rows are fetched from disk as they come.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from g2t.export.edges import Edges
-from g2t.export.source import Source
+from g2t.export.source import FeatureSource, Source
 from g2t.export.walk import Output, Work, write_blocks
 from g2t.graph.csr import Csr, Features, stack, take_rows
 from g2t.teacher.frame import GNN, Structure
@@ -22,25 +23,67 @@ from g2t.teacher.frame import GNN, Structure
 GAP = 16
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a network makes of features before its first step, computed at every read."""
+
+    features: FeatureSource
+    network: GNN
+
+    @property
+    def dense_width(self) -> int:
+        """Columns of a row in memory."""
+        return self.features.dense_width + max(self.network.widths)
+
+    def wait(self) -> None:
+        """Features are always there."""
+
+    def read(self, start: int, stop: int) -> Features:
+        """Return the rows [start, stop)."""
+        return self.network.begin(self.features.read(start, stop))
+
+
 @torch.inference_mode()
 def walk_network(
-    work: Work, network: GNN, index: int, source: Source, outputs: Sequence[Output], task: str
+    work: Work,
+    network: GNN,
+    index: int,
+    source: Source,
+    first: Source,
+    outputs: Sequence[Output],
+    task: str,
 ) -> None:
-    """Run convolution `index` over all rows and write what it gives; finished shards stay."""
-    width = max(output.width for output in outputs)
+    """Run step `index` over all rows and write what it gives; finished shards stay.
+
+    `source` are the states before it, `first` those before step 0.
+    """
 
     def state(block: range) -> Tensor:
         rows_B = torch.arange(block.start, block.stop)
         near, structure = neighbourhood(work.observed, work.looped, rows_B)
         rows = gather(source, near)
+        begun = gather(first, near) if network.reads_first else None
         own = torch.searchsorted(near, rows_B)
-        return network.step(index, rows, structure)[own]
+        return network.step(index, rows, structure, begun)[own]
 
+    walk_rows(work, [source, first] if network.reads_first else [source], outputs, state, task)
+
+
+def walk_rows(
+    work: Work,
+    sources: Sequence[Source],
+    outputs: Sequence[Output],
+    state: Callable[[range], Tensor],
+    task: str,
+) -> None:
+    """Write what a function of blocks of rows gives, once its sources can be read."""
+    width = max(output.width for output in outputs)
+    widest = max(sources, key=lambda source: source.dense_width)
     todo = work.todo(outputs)
-    if todo:
+    for source in sources if todo else ():
         source.wait()
     for done, shard in enumerate(todo, 1):
-        blocks = work.blocks(work.observed, source, width, shard)
+        blocks = work.blocks(work.observed, widest, width, shard)
         write_blocks(outputs, shard, blocks, state)
         work.progress.update(task, done, len(todo), {})
 

@@ -45,6 +45,7 @@ def _labels(graph: GraphFile, split: Split) -> Tensor:
     """Return the labels of training and validation nodes, -1 for all other rows."""
     seen = torch.cat([split.parts.train, split.parts.val])
     rows = torch.searchsorted(split.nodes, seen)
-    labels_N = torch.full((len(split.nodes),), -1)
-    labels_N[rows] = graph.tensors["labels"].read()[seen]
-    return labels_N
+    known = graph.tensors["labels"].read()
+    labels = known.new_full((len(split.nodes), *known.shape[1:]), -1)
+    labels[rows] = known[seen]
+    return labels

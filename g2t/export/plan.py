@@ -1,12 +1,14 @@
 """An export before it starts: what was asked for, and which tensors that makes."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from g2t.cache.codec import check_one_choice
 from g2t.cache.format import (
     CODES,
     EDGE_SCORES,
@@ -24,7 +26,9 @@ from g2t.cache.format import (
 from g2t.config import Settings
 from g2t.errors import InputError, UsageError
 from g2t.graph.lazy import GraphFile, open_graph
+from g2t.task import Task
 from g2t.teacher.forward import check_graph_of
+from g2t.teacher.several import check_together
 from g2t.teacher.store import TeacherFile, open_teacher
 
 
@@ -50,11 +54,25 @@ class ExportSettings(Settings):
     shard_rows: int = Field(SHARD_ROWS, ge=1)
     noise: float = Field(1.0, gt=0, description="reliability: standard deviation of the noise")
     codes: int = Field(64, ge=2, le=32_767, description="k-means codes of every layer")
+    logits_from: Literal["all"] | tuple[int, ...] = Field(
+        "all", description="of several teachers, those whose mean the logits are, from 1"
+    )
 
     @field_validator("signals", mode="after")
     @classmethod
     def _in_order(cls, signals: tuple[Signal, ...]) -> tuple[Signal, ...]:
         return tuple(signal for signal in SIGNALS if signal in signals)
+
+    @field_validator("logits_from", mode="after")
+    @classmethod
+    def _positions(
+        cls, chosen: Literal["all"] | tuple[int, ...]
+    ) -> Literal["all"] | tuple[int, ...]:
+        if chosen == "all":
+            return chosen
+        if not chosen or min(chosen) < 1 or len(set(chosen)) < len(chosen):
+            raise ValueError("logits_from is all, or positions from 1, each once")
+        return tuple(sorted(chosen))
 
     @model_validator(mode="after")
     def _fits(self) -> "ExportSettings":
@@ -129,12 +147,39 @@ class Shape:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """An export before it starts: a teacher, and the graph that it was taught on, both unread."""
+    """An export before it starts: teachers, and the graph that they were taught on, all unread.
 
-    teacher: TeacherFile
+    The first teacher gives the layers; `speakers` are the positions, from 0, of those whose mean
+    the logits are.
+    """
+
+    teachers: tuple[TeacherFile, ...]
     graph: GraphFile
     settings: ExportSettings
     inputs: dict[str, str]
+
+    @property
+    def teacher(self) -> TeacherFile:
+        """The one that gives the layers."""
+        return self.teachers[0]
+
+    @property
+    def task(self) -> Task:
+        """What a row of logits says."""
+        return cast(Task, self.graph.facts["task"])
+
+    @property
+    def speakers(self) -> tuple[int, ...]:
+        """Positions of those who give the logits."""
+        chosen = self.settings.logits_from
+        if chosen == "all":
+            return tuple(range(len(self.teachers)))
+        return tuple(position - 1 for position in chosen)
+
+    def alone(self, position: int) -> "ExportPlan":
+        """Return the plan of one of the teachers."""
+        settings = self.settings.model_copy(update={"logits_from": "all"})
+        return replace(self, teachers=(self.teachers[position],), settings=settings)
 
     @property
     def nodes(self) -> Tensor:
@@ -145,8 +190,8 @@ class ExportPlan:
     def shape(self) -> Shape:
         """What decides the tensors beside the settings."""
         graph, teacher = self.graph, self.teacher
-        hidden, classes = teacher.facts["model"]["hidden"], len(graph.facts["classes"])
-        return Shape(graph.sparse, graph.width, teacher.hidden, hidden, classes)
+        classes = len(graph.facts["classes"])
+        return Shape(graph.sparse, graph.width, teacher.hidden, teacher.width, classes)
 
 
 def projected_width(project: str) -> int:
@@ -154,20 +199,62 @@ def projected_width(project: str) -> int:
     return int(project.partition(":")[2])
 
 
-def plan_export(teacher_path: Path, graph_path: Path, settings: ExportSettings) -> ExportPlan:
-    """Open teacher and graph; raises IntegrityError unless the teacher learned from this graph."""
-    teacher, graph = open_teacher(teacher_path), open_graph(graph_path)
-    check_graph_of(teacher, str(graph.facts["name"]), graph.fingerprint)
-    if not teacher.hidden and {"edge_scores", "codes"} & set(settings.signals):
+def plan_export(
+    teacher_paths: Path | Sequence[Path], graph_path: Path, settings: ExportSettings
+) -> ExportPlan:
+    """Open one teacher or several, and their graph.
+
+    Raises IntegrityError unless all learned from this graph and on the same split, UsageError where
+    settings ask for what they do not have.
+    """
+    paths = [teacher_paths] if isinstance(teacher_paths, Path) else teacher_paths
+    return plan_of([open_teacher(path) for path in paths], graph_path, settings)
+
+
+def plan_of(
+    teachers: Sequence[TeacherFile], graph_path: Path, settings: ExportSettings
+) -> ExportPlan:
+    """Return the plan of teachers that are open already, as `plan_export` does."""
+    if not teachers:
+        raise UsageError("there is no teacher to export", "name one at least")
+    graph = open_graph(graph_path)
+    for teacher in teachers:
+        check_graph_of(teacher, str(graph.facts["name"]), graph.fingerprint)
+    check_together(teachers)
+    _check_chosen(len(teachers), settings)
+    first = teachers[0]
+    if not first.hidden and {"edge_scores", "codes"} & set(settings.signals):
         raise InputError(
-            f"teacher {teacher_path} has no hidden layer, so there are no edge scores or codes",
-            "teach with more model.layers",
+            f"teacher {first.artifact.path} has no hidden layer, so there are no edge scores or "
+            "codes",
+            "teach with more model.layers, or another teacher",
         )
     classes = len(graph.facts["classes"])
+    if settings.topk is not None:
+        check_one_choice(graph.facts["task"])
     if settings.topk is not None and settings.topk > classes:
         raise UsageError(
             f"topk {settings.topk} is more than the {classes} classes of {graph_path}",
             "choose a smaller one",
         )
-    inputs = {"teacher": teacher.artifact.digest, "graph": graph.fingerprint}
-    return ExportPlan(teacher, graph, settings, inputs)
+    others = {f"teacher-{i}": one.artifact.digest for i, one in enumerate(teachers[1:], 2)}
+    inputs = {"teacher": first.artifact.digest, **others, "graph": graph.fingerprint}
+    return ExportPlan(tuple(teachers), graph, settings, inputs)
+
+
+def _check_chosen(teachers: int, settings: ExportSettings) -> None:
+    """Raise UsageError unless `logits_from` names teachers that are there, and no other idles."""
+    if settings.logits_from == "all":
+        return
+    beyond = [i for i in settings.logits_from if i > teachers]
+    if beyond:
+        raise UsageError(
+            f"logits_from names teacher {beyond[0]}, and there are {teachers}",
+            f"choose from 1 … {teachers}",
+        )
+    idle = [i for i in range(2, teachers + 1) if i not in settings.logits_from]
+    if idle:
+        raise UsageError(
+            f"teacher {idle[0]} gives neither layers, as the first does, nor logits",
+            "leave it out, or name it in logits_from",
+        )

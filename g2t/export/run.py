@@ -1,7 +1,7 @@
 """Teacher + graph → cache: every layer and the logits, once, so that the GNN never runs again."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -14,8 +14,12 @@ from g2t.cache.assemble import assemble
 from g2t.cache.describe import figures
 from g2t.cache.format import (
     GRAPH,
+    LOGITS,
     MANIFEST,
+    MemberEntry,
     NamedDigest,
+    Role,
+    SplitEntry,
     TeacherEntry,
 )
 from g2t.cache.writer import CacheWriter
@@ -29,6 +33,7 @@ from g2t.export.walk import Work
 from g2t.export.write import Making, check_memory, write_tensors
 from g2t.runtime import Progress, Silent
 from g2t.stage import Stage
+from g2t.teacher.several import laggards
 
 
 class _Signal(BaseException):
@@ -63,7 +68,7 @@ def leaving_on_signal() -> Iterator[None]:
 @leaving_on_signal()
 @torch.inference_mode()
 def export(
-    teacher_path: Path,
+    teacher_paths: Path | Sequence[Path],
     graph_path: Path,
     out: Path,
     settings: ExportSettings,
@@ -75,24 +80,30 @@ def export(
 ) -> Artifact | None:
     """Write the cache of a teacher, layer by layer, in at most `memory` bytes (None: what is free).
 
+    Of several teachers, the first gives the layers and all that derives from them; the logits are
+    the log of the mean of the probabilities of those that `logits_from` names. They must have
+    learned on one split (IntegrityError), and none may be given twice (UsageError).
+
     With a share of several workers, the last one commits and returns the cache, the others return
     None; of a cache that stood before, only the first. Raises InputError and IntegrityError where
     teacher or graph is missing, damaged, or not of each other, InputError where a value does not
     fit the type, UsageError, naming the least that works, where `memory` is too small, and Stopped
     after a signal.
     """
-    plan = plan_export(teacher_path, graph_path, settings)
+    plan = plan_export(teacher_paths, graph_path, settings)
     show, share = progress or Silent(), share or Share()
     config = settings.model_dump(mode="json")
     begun = Stage(out, "cache", config, plan.inputs, 0, force, workers=share.workers)
     work = work_in(begun.path, len(plan.nodes), settings, memory, share, show)
-    making = Making(work, settings, plan.shape.entries(settings), plan.shape, plan)
+    entries = plan.shape.entries(settings)
+    making = Making(work, settings, entries, plan.shape, plan, calibrates=LOGITS in entries)
     if not begun.is_done():
         check_memory(making)  # before anything is touched: what an earlier run wrote stays
     with begun as stage:
         if stage.finished:
             show.note(f"{out} is done already")
             return stage.finished if share.worker == 0 else None
+        _tell_of_laggards(plan, show)
         try:
             _write_graph(making, plan)
             write_tensors(making)
@@ -101,6 +112,17 @@ def export(
             if stage.overtaken():
                 return None  # the last one was faster than our look at what is left
             raise
+
+
+def _tell_of_laggards(plan: ExportPlan, progress: Progress) -> None:
+    """Say which teacher rather harms the mean; it is for the user to leave it out."""
+    speakers = [plan.teachers[position] for position in plan.speakers]
+    for teacher, val, best in laggards(speakers):
+        progress.note(
+            f"WARNING: teacher {teacher.artifact.path} scores {100 * val:.1f} on validation nodes, "
+            f"the best of the others {100 * best:.1f}: a mean with it may be worse than without; "
+            "leave it out"
+        )
 
 
 def _write_graph(making: Making, plan: ExportPlan) -> None:
@@ -131,15 +153,17 @@ def finish(stage: Stage, making: Making, lineage: Mapping[str, Any]) -> Artifact
     """Commit a cache that is whole; returns None where other workers still write."""
     writer, settings = making.work.writer, making.settings
     if not making.work.share.alone:
-        if making.lacks(list(making.entries)):
+        if making.lacks([*making.entries, *(entry.name for entry in making.calibration)]):
             making.work.progress.note("this part is done; the last worker commits the cache")
             return None
         stage.lock()
         if stage.is_done():
             return None
     projected = None if settings.project is None else making.shape.features
+    if making.calibrates:
+        lineage = {**lineage, "temperature": making.validation.temperature()}
     manifest = assemble(writer, making.entries.values(), lineage, settings.hops, projected)
-    write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+    write_json(stage.path / MANIFEST, manifest.content())
     for entry in manifest.tensors:
         making.work.progress.note(
             f"{entry.name}: {entry.dtype}, largest relative error {entry.relative_error:.1e}"
@@ -155,11 +179,23 @@ def _lineage(plan: ExportPlan) -> dict[str, Any]:
         "metric": graph.facts["metric"],
         "classes": tuple(graph.facts["classes"]),
         "graph": NamedDigest(name=graph.facts["name"], digest=plan.inputs["graph"]),
-        "split": NamedDigest(name=split.name, digest=split.digest),
+        "split": SplitEntry.model_validate(split.facts),
         "teacher": TeacherEntry(
             name=teacher.name,
             digest=teacher.artifact.digest,
             layers=teacher.hidden,
             scaling=teacher.facts["features"]["scaling"],
         ),
+        "teachers": _members(plan) if len(plan.teachers) > 1 else None,
     }
+
+
+def _members(plan: ExportPlan) -> tuple[MemberEntry, ...]:
+    """Return what a manifest says of several teachers."""
+    members = []
+    for position, teacher in enumerate(plan.teachers):
+        parts: dict[Role, bool] = {"layers": position == 0, "logits": position in plan.speakers}
+        roles = tuple(role for role, has in parts.items() if has)
+        digest = teacher.artifact.digest
+        members.append(MemberEntry(name=teacher.name, digest=digest, roles=roles))
+    return tuple(members)

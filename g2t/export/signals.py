@@ -18,11 +18,13 @@ from g2t.cache.writer import temporary_of
 from g2t.export.generic import gather
 from g2t.export.layer import Layer, Panel
 from g2t.export.projection import sampled_rows
+from g2t.export.several import MeanLogits
 from g2t.export.share import wait_for
 from g2t.export.source import ShardSource, Source
 from g2t.export.walk import Work, fill, panel_groups
 from g2t.graph.csr import Features
 from g2t.stored import Stored
+from g2t.task import Task, entropy
 from g2t.tensors import load_tensors, save_tensors
 
 #: Edges whose ends are gathered at a time.
@@ -180,11 +182,12 @@ def _centres(rows: Tensor, codes: int) -> Tensor:
     return torch.from_numpy(centres)
 
 
-def write_reliability(work: Work, clean: ShardSource, noisy: ShardSource) -> None:
+def write_reliability(work: Work, task: Task, clean: ShardSource, noisy: MeanLogits) -> None:
     """Write KRD's ρ of every node (Wu et al. 2023): how far noise moves its entropy, in 0 … 1.
 
     ρ_v = |H(p_v) - H(p'_v)| / max_u |H(p_u) - H(p'_u)|, p and p' the teacher's probabilities with
-    clean and with noisy features; 0 everywhere if noise moves nothing.
+    clean and with noisy features (entropies of several labels add up); 0 everywhere if noise moves
+    nothing.
     """
     todo = _todo(work, RELIABILITY)
     if not todo:
@@ -192,24 +195,21 @@ def write_reliability(work: Work, clean: ShardSource, noisy: ShardSource) -> Non
     clean.wait()
     noisy.wait()
     shards = range(work.writer.shards)
-    most = max(float(_moved(work, clean, noisy, shard).max()) for shard in shards)
+    most = max(float(_moved(work, task, clean, noisy, shard).max()) for shard in shards)
     for shard in todo:
-        moved_B = _moved(work, clean, noisy, shard)
+        moved_B = _moved(work, task, clean, noisy, shard)
         rows = (moved_B / most if most > 0 else moved_B)[:, None]
         work.writer.write_rows(RELIABILITY, shard, rows, "fp32")
 
 
-def _moved(work: Work, clean: ShardSource, noisy: ShardSource, shard: int) -> Tensor:
-    parts = [
-        (_entropy(clean.read(rows.start, rows.stop)) - _entropy(noisy.read(rows.start, rows.stop)))
-        for rows in _rows(work, shard)
-    ]
+def _moved(work: Work, task: Task, clean: ShardSource, noisy: MeanLogits, shard: int) -> Tensor:
+    parts = []
+    for rows in _rows(work, shard):
+        before, after = (
+            entropy(task, source.read(rows.start, rows.stop)) for source in (clean, noisy)
+        )
+        parts.append(before - after)
     return torch.cat(parts).abs()
-
-
-def _entropy(logits_BC: Tensor) -> Tensor:
-    log_BC = logits_BC.log_softmax(1)
-    return -(log_BC.exp() * log_BC).sum(1)
 
 
 def _rows(work: Work, shard: int) -> Iterator[range]:

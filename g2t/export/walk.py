@@ -22,7 +22,7 @@ from torch import Tensor
 from g2t.artifact import SCRATCH
 from g2t.cache.codec import is_finite
 from g2t.cache.format import DTYPES, GRAPH, StoredDtype
-from g2t.cache.writer import CacheWriter, ShardStream, temporary_of
+from g2t.cache.writer import CacheWriter, RowStream, temporary_of
 from g2t.errors import InputError
 from g2t.export.edges import Edges, looped_edges
 from g2t.export.layer import Layer, Panel
@@ -54,7 +54,7 @@ class Output:
         """Tell whether a shard stands already."""
         return self.writer.is_done(self.name, shard)
 
-    def open(self, shard: int) -> ShardStream:
+    def open(self, shard: int) -> RowStream:
         """Open a shard for its rows."""
         return self.writer.stream(self.name, shard, self.width, self.dtype, self.topk)
 

@@ -18,14 +18,15 @@ from g2t.cache.format import (
 )
 from g2t.cache.writer import CacheWriter
 from g2t.errors import UsageError
+from g2t.export.calibrate import VALIDATION, ValidationRows
 from g2t.export.layer import Layer
 from g2t.export.memory import check_budget
 from g2t.export.plan import ExportPlan, ExportSettings, Shape
 from g2t.export.projection import make_projection
+from g2t.export.several import Speech
 from g2t.export.share import wait_for
 from g2t.export.signals import Unit, write_codes, write_edge_scores, write_reliability
 from g2t.export.source import FeatureSource, ShardSource, Source
-from g2t.export.teacher import TeacherRun
 from g2t.export.walk import Output, Work, least_bytes, walk
 from g2t.graph.csr import Csr
 from g2t.graph.lazy import observed_rows
@@ -36,7 +37,8 @@ from g2t.tensors import load_tensors
 class Making:
     """A cache in the making: `entries` are its tensors to be, `plan` is None without a teacher.
 
-    Tensors that only others are computed from go to the scratch folder.
+    Tensors that only others are computed from go to the scratch folder. `calibrates`: its logits
+    are new, so their temperature is to be found.
     """
 
     work: Work
@@ -44,6 +46,19 @@ class Making:
     entries: dict[str, TensorEntry]
     shape: Shape
     plan: ExportPlan | None
+    calibrates: bool
+
+    @cached_property
+    def validation(self) -> ValidationRows:
+        """The writer, and then the reader, of the exact logits of validation rows."""
+        return ValidationRows(self.scratch, self.work.writer.folder)
+
+    @property
+    def calibration(self) -> list[TensorEntry]:
+        """What the temperature is computed from: the entry of these logits, or nothing."""
+        width = self.shape.classes
+        entry = TensorEntry(name=VALIDATION, width=width, dtype="fp32")
+        return [entry] if self.calibrates else []
 
     @cached_property
     def scratch(self) -> CacheWriter:
@@ -64,11 +79,17 @@ class Making:
 
     def home(self, name: str) -> CacheWriter:
         """Return the writer of a tensor."""
+        if name == VALIDATION:
+            return self.validation
         return self.work.writer if name in self.entries else self.scratch
 
     def source(self, entry: TensorEntry) -> ShardSource:
         """Return the rows of a tensor, as the cache stores them."""
         return ShardSource(self.home(entry.name), entry)
+
+    def speech(self, what: str) -> Speech:
+        """Return the teachers over their graph; raises UsageError, as `taught` does."""
+        return Speech(self.work, self.taught(what), self.scratch)
 
     def lacks(self, names: Sequence[str]) -> bool:
         """Tell whether a shard of one of these tensors is still to be written, by anyone."""
@@ -98,22 +119,24 @@ def write_tensors(making: Making) -> None:
     wanted = layers if {"layers", "codes"} & set(signals) else []
     if "edge_scores" in signals and not wanted:
         wanted = layers[-1:]
-    if {"logits", "reliability"} & set(signals):
-        wanted = [*wanted, making.logits]
+    said = [making.logits, *making.calibration] if {"logits", "reliability"} & set(signals) else []
     derived = [signal for signal in signals if signal not in ("layers", "logits")]
     asked = [name for signal in derived for name in tensors_of(signal, len(layers))]
-    kept = [entry.name for entry in wanted if entry.name in making.entries]
-    if making.lacks(kept) or (making.lacks(asked) and making.lacks([e.name for e in wanted])):
-        run = TeacherRun(making.work, making.taught("layers and logits"), making.scratch)
-        run.write([(making.home(entry.name), entry) for entry in wanted])
+    stay = {*making.entries, VALIDATION}
+    kept = [entry.name for entry in (*wanted, *said) if entry.name in stay]
+    lacking = [entries for entries in (wanted, said) if making.lacks([e.name for e in entries])]
+    if making.lacks(kept) or (making.lacks(asked) and lacking):
+        homes = [
+            [(making.home(entry.name), entry) for entry in entries if entries in lacking]
+            for entries in (wanted, said)
+        ]
+        making.speech("layers and logits").write(*homes)
     if "edge_scores" in signals:
         last = layers[-1]
         write_edge_scores(making.work, making.source(last), last.width, making.entries[EDGE_SCORES])
     if "reliability" in signals and making.lacks([RELIABILITY]):
-        noisy = TensorEntry(name="noisy-logits", width=making.logits.width, dtype="fp32")
-        run = TeacherRun(making.work, making.taught("reliability"), making.scratch, noisy=True)
-        run.write([(making.scratch, noisy)])
-        write_reliability(making.work, making.source(making.logits), making.source(noisy))
+        noisy = making.speech("reliability").noisy_logits()
+        write_reliability(making.work, noisy.task, making.source(making.logits), noisy)
     if "codes" in signals:
         sources = [making.source(layer) for layer in layers]
         write_codes(making.work, sources, making.settings.codes)
@@ -124,8 +147,8 @@ def check_memory(making: Making) -> None:
     work, settings = making.work, making.settings
     held = []
     if making.plan is not None:
-        layers = TeacherRun(work, making.plan, making.scratch).layers or ()
-        held += [least_bytes(work, layer) for layer in layers]
+        runs = Speech(work, making.plan, making.scratch).runs()
+        held += [least_bytes(work, layer) for run in runs for layer in run.layers or ()]
     if making.plan is not None and settings.hops:
         token = making.entries[token_name(1)]
         held.append(least_bytes(_exact(work, token), Layer(token.width)))

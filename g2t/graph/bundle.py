@@ -16,7 +16,8 @@ from torch import Tensor
 from g2t.artifact import content_digest, open_artifact, read_json, write_json
 from g2t.errors import InputError, IntegrityError
 from g2t.graph.csr import Csr, Features
-from g2t.metrics import Metric
+from g2t.metrics import METRICS, Metric
+from g2t.task import Task, task_of
 from g2t.tensors import load_tensors, save_tensors
 
 SCHEMA = "g2t.graph/1"
@@ -39,7 +40,8 @@ class Graph:
     """One graph with labelled nodes. A node's id is its row.
 
     `edges` holds the in-neighbours of each node; `labels` is int64 [N], -1 where unknown, else an
-    index into `classes`; `ids` are the user's own node ids where they are not 0 … N-1.
+    index into `classes`, or int8 [N, C], for each of `classes` 1, 0, or -1 where unknown; `ids` are
+    the user's own node ids where they are not 0 … N-1.
     """
 
     name: str
@@ -58,9 +60,9 @@ class Graph:
         return len(self.labels)
 
     @property
-    def task(self) -> str:
-        """`binary` for two classes, else `multiclass`."""
-        return "binary" if len(self.classes) == 2 else "multiclass"
+    def task(self) -> Task:
+        """`multilabel` for labels [N, C], else `binary` for two classes, else `multiclass`."""
+        return task_of(self.labels, len(self.classes))
 
     def fingerprints(self) -> dict[str, str]:
         """Return the digest of each part and, as `graph`, of the whole."""
@@ -147,6 +149,10 @@ def read_graph(path: Path) -> Graph:
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from error
     check_graph(graph, IntegrityError)
+    if facts.get("task") != graph.task:
+        raise IntegrityError(
+            f"{path} calls its task {facts.get('task')!r}; its labels are {graph.task}"
+        )
     return graph
 
 
@@ -189,13 +195,9 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
             raise error(f"the {part} are no sparse rows: their starts do not ascend to their end")
     if int(graph.edges.column_E.min()) < 0 or int(graph.edges.column_E.max()) >= nodes:
         raise error(f"an edge leads to a node outside 0 … {nodes - 1}")
-    wrong = ((graph.labels < -1) | (graph.labels >= len(graph.classes))).nonzero().flatten()
-    if len(wrong):
-        label, node = int(graph.labels[wrong[0]]), int(wrong[0])
-        raise error(
-            f"label {label} of node {node} is out of range: there are {len(graph.classes)} classes",
-            "labels are 0 … C-1 without gaps, and -1 where unknown",
-        )
+    _check_labels(graph, error)
+    if graph.metric not in METRICS[graph.task]:
+        raise error(f"{graph.metric} is no score of a {graph.task} task")
     for name, parts in graph.splits.items():
         every = torch.cat([parts.train, parts.val, parts.test])
         if len(torch.unique(every)) != len(every):
@@ -203,6 +205,31 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
         if len(every) and (int(every.min()) < 0 or int(every.max()) >= nodes):
             raise error(f"split {name} names a node outside 0 … {nodes - 1}")
     _check_features(graph.features, error)
+
+
+def _check_labels(graph: Graph, error: type[InputError] | type[IntegrityError]) -> None:
+    labels, classes = graph.labels, len(graph.classes)
+    if labels.dim() != 1:
+        if labels.dtype != torch.int8 or labels.shape[1:] != (classes,) or classes < 2:
+            raise error(
+                f"labels are {labels.dtype} {list(labels.shape)} for {classes} classes",
+                "several labels per node are int8 [nodes, classes]",
+            )
+        wrong = ((labels < -1) | (labels > 1)).nonzero()
+        if len(wrong):
+            node, which = wrong[0].tolist()
+            raise error(
+                f"label {graph.classes[which]!r} of node {node} is {int(labels[node, which])}",
+                "each label is 0 or 1, and -1 where unknown",
+            )
+        return
+    wrong = ((labels < -1) | (labels >= classes)).nonzero().flatten()
+    if len(wrong):
+        label, node = int(labels[wrong[0]]), int(wrong[0])
+        raise error(
+            f"label {label} of node {node} is out of range: there are {classes} classes",
+            "labels are 0 … C-1 without gaps, and -1 where unknown",
+        )
 
 
 def _check_features(features: Features, error: type[InputError] | type[IntegrityError]) -> None:

@@ -11,6 +11,7 @@ from g2t.graph.bundle import Graph
 from g2t.graph.csr import Csr, Features
 from g2t.graph.splits import CPF_TRAIN, CPF_VAL
 from g2t.graph.structure import without_self_loops
+from g2t.task import labelled
 
 SCHEMA = "g2t.graph-summary/1"
 
@@ -19,7 +20,8 @@ def summarize(graph: Graph) -> dict[str, Any]:
     """Return the figures of a graph as a JSON-able mapping.
 
     Degrees count (in-)neighbours, self-loops aside; `homophily` is the fraction of edges between
-    labelled nodes, self-loops aside, whose ends share a label, None where there is no such edge.
+    labelled nodes, self-loops aside, whose ends share a label, None where there is no such edge, or
+    where nodes have several labels. `classes` counts nodes by class, or those with a label of 1.
     """
     clean = without_self_loops(graph.edges)
     loops = len(graph.edges.column_E) - len(clean.column_E)
@@ -27,7 +29,7 @@ def summarize(graph: Graph) -> dict[str, Any]:
     count, component_N = connected_components(clean.scipy(), directed=False)
     size_K = torch.from_numpy(component_N).bincount()
     largest_N = torch.from_numpy(component_N) == size_K.argmax()
-    features = _features(graph.features)
+    features, several = _features(graph.features), graph.task == "multilabel"
     return {
         "schema": SCHEMA,
         "name": graph.name,
@@ -39,9 +41,9 @@ def summarize(graph: Graph) -> dict[str, Any]:
         "degree": _degree(clean),
         "components": {"count": int(count), "largest": int(size_K.max())},
         "features": features,
-        "classes": _per_class(graph, graph.labels >= 0),
-        "unlabelled": int((graph.labels < 0).sum()),
-        "homophily": _homophily(clean, graph.labels),
+        "classes": _per_class(graph, labelled(graph.labels)),
+        "unlabelled": int((~labelled(graph.labels)).sum()),
+        "homophily": None if several else _homophily(clean, graph.labels),
         "task": graph.task,
         "metric": graph.metric,
         "splits": {
@@ -85,8 +87,11 @@ def _features(features: Features) -> dict[str, Any]:
 
 
 def _per_class(graph: Graph, among_N: Tensor) -> dict[str, int]:
-    known = graph.labels[among_N & (graph.labels >= 0)]
-    counts = known.bincount(minlength=len(graph.classes)).tolist()
+    known = graph.labels[among_N & labelled(graph.labels)]
+    if graph.task == "multilabel":
+        counts = (known == 1).sum(0).tolist()
+    else:
+        counts = known.bincount(minlength=len(graph.classes)).tolist()
     return dict(zip(graph.classes, counts, strict=True))
 
 
@@ -99,23 +104,28 @@ def _homophily(edges: Csr, label_N: Tensor) -> float | None:
 
 
 def _structure_warnings(graph: Graph, loops: int, isolated: int, empty: int) -> list[str]:
+    split = "random:60/20/20:SEED"
+    if graph.task != "multilabel":
+        split = f"cpf:SEED or {split}"
     found = {
         f"{loops} self-loops": loops > 0,
         f"{isolated} isolated nodes: only their own features speak for them": isolated > 0,
         "edges are directed: a teacher hears in-neighbours only": graph.directed,
         f"{empty} nodes have no feature that is not zero": empty > 0,
-        "no split comes with the graph: use cpf:SEED or random:60/20/20:SEED": not graph.splits,
+        f"no split comes with the graph: use {split}": not graph.splits,
     }
     return [text for text, true in found.items() if true]
 
 
 def _label_warnings(graph: Graph, largest_N: Tensor) -> list[str]:
-    unlabelled = int((graph.labels < 0).sum())
+    unlabelled = int((~labelled(graph.labels)).sum())
     warnings = [f"{unlabelled} nodes have no label"] if unlabelled else []
-    everywhere = _per_class(graph, graph.labels >= 0)
+    everywhere = _per_class(graph, labelled(graph.labels))
     empty = [name for name, count in everywhere.items() if count == 0]
     if empty:
         warnings.append(f"classes without a node: {', '.join(empty)}")
+    if graph.task == "multilabel":
+        return warnings
     need = CPF_TRAIN + CPF_VAL
     few = [name for name, count in _per_class(graph, largest_N).items() if count < need]
     if few:

@@ -3,11 +3,16 @@
 `public` and `official:I` come with the source. `cpf:SEED` is GLNN's protocol (Zhang et al. 2022,
 after Yang et al. 2021): largest component, 20 nodes per class for training, 30 for validation, the
 rest for testing. `random:60/20/20:SEED` draws percentages of the labelled nodes.
+
+The setting is another matter: in `production` (GLNN's) a fifth of the test nodes is held out, and
+until evaluation neither they nor their edges exist for anybody.
 """
 
+import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,26 +23,64 @@ from g2t.artifact import content_digest
 from g2t.errors import InputError, UsageError
 from g2t.graph.bundle import Graph, Parts
 from g2t.graph.structure import largest_component
+from g2t.metrics import score
+from g2t.task import labelled
 from g2t.tensors import load_facts, load_tensors, save_tensors
 
 KINDS = ("public", "official:I", "cpf:SEED", "random:A/B/C:SEED")
 NAMES = re.compile(r"public|official(:\d+)?|cpf(:\d+)?|random:\d+/\d+/\d+(:\d+)?")
 CPF_TRAIN, CPF_VAL = 20, 30
 
+Setting = Literal["transductive", "production"]
+#: The share of the test nodes that production holds out, and that they have in its score.
+HELD_SHARE = 0.2
+
+
+def _no_nodes() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)
+
+
+#: Without which a metric has no value.
+_NEEDS = {"roc_auc": "ROC-AUC needs both classes", "f1": "F1 needs a label that is 1"}
+
 
 @dataclass(frozen=True)
 class Split:
-    """A named split: the nodes in use and three parts of them, ascending int64 ids."""
+    """A named split: the nodes in use and three parts of them, ascending int64 ids.
+
+    In production `held` are the test nodes that were held out, drawn from `seed`; they are neither
+    in `nodes` nor in `parts.test`. Without a seed the split is transductive and nobody is held out.
+    """
 
     name: str
     nodes: Tensor
     parts: Parts
+    held: Tensor = field(default_factory=_no_nodes)
+    seed: int | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """Whether test nodes are held out."""
+        return "transductive" if self.seed is None else "production"
 
     @property
     def digest(self) -> str:
         """Identity of the node sets; two splits with one digest are the same split."""
-        sets = (self.nodes, self.parts.train, self.parts.val, self.parts.test)
+        sets = [self.nodes, self.parts.train, self.parts.val, self.parts.test]
+        if self.seed is not None:
+            sets.append(self.held)
         return content_digest([xxhash.xxh3_128_hexdigest(ids.numpy().tobytes()) for ids in sets])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Name and digest as they stand in files; in production also the setting and its seed."""
+        facts: dict[str, Any] = {"name": self.name, "digest": self.digest}
+        return facts if self.seed is None else {**facts, "setting": self.setting, "seed": self.seed}
+
+    @property
+    def whole(self) -> "Split":
+        """The same split with the held-out nodes among the nodes in use, as at evaluation."""
+        return replace(self, nodes=torch.cat([self.nodes, self.held]).sort().values)
 
 
 def check_name(name: str) -> None:
@@ -56,23 +99,41 @@ def complete_name(name: str, seed: int, graph: Graph) -> str:
     return name
 
 
-def make_split(graph: Graph, name: str) -> Split:
+def make_split(graph: Graph, name: str, setting: Setting = "transductive", seed: int = 0) -> Split:
     """Select or compute a split.
 
+    Production holds test nodes out by the seed in the split's name; `seed` is for names without.
     Raises UsageError for a name that is no split, InputError where the graph cannot give it or
-    where nothing could be trained or validated with it.
+    where nothing could be trained, validated or held out with it.
     """
     check_name(name)
     kind, _, rest = name.partition(":")
     if kind == "cpf":
-        split = _cpf(graph, name, _number(rest, name))
+        seed = _number(rest, name)
+        split = _cpf(graph, name, seed)
     elif kind == "random":
-        shares, _, seed = rest.partition(":")
-        split = _random(graph, name, shares, _number(seed, name))
+        shares, _, last = rest.partition(":")
+        seed = _number(last, name)
+        split = _random(graph, name, shares, seed)
     else:
         split = _stored(graph, name)
     _check_parts(graph, split)
-    return split
+    return split if setting == "transductive" else _hold_out(split, seed)
+
+
+def _hold_out(split: Split, seed: int) -> Split:
+    """Take a fifth of the test nodes out, by the first places of a permutation as in GLNN."""
+    test = split.parts.test
+    count = int(len(test) * HELD_SHARE)
+    if count == 0:
+        raise InputError(
+            f"split {split.name} has {len(test)} test nodes, too few to hold a fifth of them out",
+            "use --setting transductive, or a split with 5 test nodes or more",
+        )
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
+    held, seen = (test[places].sort().values for places in (order[:count], order[count:]))
+    nodes = split.nodes[~torch.isin(split.nodes, held)]
+    return replace(split, nodes=nodes, parts=replace(split.parts, test=seen), held=held, seed=seed)
 
 
 def _stored(graph: Graph, name: str) -> Split:
@@ -91,15 +152,15 @@ def _check_parts(graph: Graph, split: Split) -> None:
         labels = graph.labels[getattr(split.parts, part)]
         if len(labels) == 0:
             raise InputError(f"split {split.name} of graph {graph.name} has no {part} nodes")
-        if int(labels.min()) < 0:
+        if not bool(labelled(labels).all()):
             raise InputError(
                 f"split {split.name} of graph {graph.name}: a {part} node has no label"
             )
-    if graph.metric == "roc_auc" and int(labels.min()) == int(labels.max()):
+    if math.isnan(score(graph.metric, torch.zeros(len(labels), len(graph.classes)), labels)):
         raise InputError(
-            f"split {split.name} of graph {graph.name}: ROC-AUC needs both classes among the "
+            f"split {split.name} of graph {graph.name}: {_NEEDS[graph.metric]} among the "
             "validation nodes",
-            "use another split, or import with --metric accuracy",
+            "use another split, or import with another --metric",
         )
 
 
@@ -112,6 +173,12 @@ def _number(text: str, name: str) -> int:
 
 
 def _cpf(graph: Graph, name: str, seed: int) -> Split:
+    if graph.task == "multilabel":
+        raise InputError(
+            f"split {name} draws nodes class by class, and those of graph {graph.name} have "
+            "several labels",
+            "use random:60/20/20:SEED",
+        )
     nodes = largest_component(graph.edges)
     labels = graph.labels[nodes].numpy()
     random = np.random.RandomState(seed)
@@ -141,8 +208,8 @@ def _random(graph: Graph, name: str, shares: str, seed: int) -> Split:
         raise UsageError(
             f"split {name!r}: the three percentages must be positive, 100 in sum at most"
         )
-    labelled = np.flatnonzero(graph.labels.numpy() >= 0)
-    order = np.random.RandomState(seed).permutation(labelled)
+    known = np.flatnonzero(labelled(graph.labels).numpy())
+    order = np.random.RandomState(seed).permutation(known)
     ends = [len(order) * sum(percent[: i + 1]) // 100 for i in range(3)]
     parts = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     if not all(len(part) for part in parts):
@@ -160,14 +227,17 @@ def hide_test_labels(graph: Graph, split: Split) -> Graph:
 
 
 def write_split(split: Split, path: Path) -> None:
-    """Write a split as safetensors, four sets of ids; name and digest stand in the header."""
+    """Write a split as safetensors, its sets of ids; `facts` stand in the header."""
     parts = split.parts
     tensors = {"nodes": split.nodes, "train": parts.train, "val": parts.val, "test": parts.test}
-    save_tensors(path, tensors, {"name": split.name, "digest": split.digest})
+    if split.seed is not None:
+        tensors["held"] = split.held
+    save_tensors(path, tensors, split.facts)
 
 
 def read_split(path: Path) -> Split:
     """Read what `write_split` wrote."""
     tensors = load_tensors(path)
-    parts = Parts(tensors["train"], tensors["val"], tensors["test"])
-    return Split(load_facts(path)["name"], tensors["nodes"], parts)
+    parts, facts = Parts(tensors["train"], tensors["val"], tensors["test"]), load_facts(path)
+    held = tensors.get("held", _no_nodes())
+    return Split(facts["name"], tensors["nodes"], parts, held, facts.get("seed"))

@@ -17,6 +17,7 @@ from g2t.graph.linear import InputLinear, drop_entries
 from g2t.graph.scaling import scale_features
 from g2t.graph.splits import Split
 from g2t.metrics import score
+from g2t.task import task_loss
 
 #: The recipe of the MLP: seconds on any graph, whatever the teacher's settings are.
 WIDTH, DROPOUT, RATE, DECAY = 64, 0.5, 0.01, 5e-4
@@ -74,9 +75,12 @@ def warning(summary: Mapping[str, Any]) -> str:
 
 def _majority(graph: Graph, split: Split) -> float:
     """Score the commonest class of the training nodes as the answer to every validation node."""
-    counts_C = torch.bincount(graph.labels[split.parts.train], minlength=len(graph.classes))
-    labels_B = graph.labels[split.parts.val]
-    return score(graph.metric, counts_C.float().expand(len(labels_B), -1), labels_B)
+    labels, labels_B = graph.labels[split.parts.train], graph.labels[split.parts.val]
+    if graph.task == "multilabel":
+        votes_C = ((labels == 1).sum(0) - (labels == 0).sum(0)).float()
+    else:
+        votes_C = torch.bincount(labels, minlength=len(graph.classes)).float()
+    return score(graph.metric, votes_C.expand(len(labels_B), -1), labels_B)
 
 
 def _mlp(graph: Graph, split: Split, scaling: str, seed: int, device: torch.device) -> float:
@@ -94,7 +98,7 @@ def _mlp(graph: Graph, split: Split, scaling: str, seed: int, device: torch.devi
                 ids = train[torch.randint(len(train), (ROWS,), generator=generator)]
             model.train()
             logits_BC = model(_rows(graph, ids, scaling, device))
-            loss = F.cross_entropy(logits_BC, graph.labels[ids].to(device))
+            loss = task_loss(graph.task, logits_BC, graph.labels[ids].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -4,7 +4,6 @@ import copy
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from g2t.averaging import average, fair_share
@@ -68,23 +67,18 @@ def class_weights(labels_N: Tensor, classes: int, kind: str) -> Tensor | None:
     """Return a weight per class of training labels, float32 [C]; None where all count the same.
 
     `balanced`: N / (C' N_c) with C' classes present, so that the classes' sums of weights are
-    equal and the mean over the nodes is 1. A class without a node weighs nothing.
+    equal and the mean over the nodes is 1. A class without a node weighs nothing. For labels [N, C]
+    it is the weight of every yes, no's / yes's, 1 where there is none of either.
     """
     if kind == "none":
         return None
+    if labels_N.dim() == 2:
+        no_C, yes_C = ((labels_N == answer).sum(0).float() for answer in (0, 1))
+        return torch.where((no_C > 0) & (yes_C > 0), no_C / yes_C.clamp(min=1), 1.0)
     count_C = torch.bincount(labels_N, minlength=classes)
     present = int((count_C > 0).sum())
     weight_C = len(labels_N) / (present * count_C.clamp(min=1).float())
     return weight_C.where(count_C > 0, 0.0)
-
-
-def training_loss(
-    logits_BC: Tensor, labels_B: Tensor, weight_C: Tensor | None, options: TrainSettings
-) -> Tensor:
-    """Return the cross-entropy with the label smoothing and class weights of the settings."""
-    return F.cross_entropy(
-        logits_BC, labels_B, weight=weight_C, label_smoothing=options.label_smoothing
-    )
 
 
 def check_device(options: TrainSettings, device: torch.device) -> None:

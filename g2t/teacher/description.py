@@ -6,11 +6,17 @@ scores. All names are those of tensors in `model.safetensors`, so whoever can mu
 run the teacher, without PyG. A teacher that does not fit says nothing and is run by its own code.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from g2t.config import Settings
+
+#: How a head reads several layers at once; `none` reads the last alone.
+Join = Literal["none", "max", "sum", "cat"]
 
 
 class LinearFacts(Settings):
@@ -75,8 +81,28 @@ class LayerFacts(Settings):
 
 
 class Description(Settings):
-    """All of a teacher: a linear layer with ReLU before, the layers, a linear head after."""
+    """All of a teacher: a linear layer with ReLU before, the layers, a linear head after.
+
+    The head reads the last layer or, with `join`, all of them.
+    """
 
     before: LinearFacts | None = None
     layers: tuple[LayerFacts, ...]
+    join: Join = "none"
     after: LinearFacts | None = None
+
+
+class HiddenFacts(Settings):
+    """How many hidden layers a teacher has, L, and how wide they are, D (0 where there is none)."""
+
+    layers: int = Field(ge=0)
+    width: int = Field(ge=0)
+
+
+def join(kind: Join, states: Sequence[Tensor]) -> Tensor:
+    """Return what a head reads of states [N, D]: [N, D], or [N, L · D] for `cat`."""
+    if kind == "max":
+        return torch.stack(list(states)).amax(0)
+    if kind == "sum":
+        return torch.stack(list(states)).sum(0)
+    return torch.cat(list(states), 1) if kind == "cat" else states[-1]

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from g2t.checkpoint import Checkpoint, check_finite
 from g2t.metrics import Metric, score
 from g2t.runtime import stop_on_signal
 from g2t.stage import Stage
+from g2t.task import Task, task_loss
 from g2t.teacher.batches import Batches
-from g2t.teacher.descent import Descent, training_loss
+from g2t.teacher.descent import Descent
 from g2t.teacher.settings import TrainSettings
 
 
@@ -43,6 +43,7 @@ class Fit:
     batches: Batches
     options: TrainSettings
     weight_C: Tensor | None
+    task: Task
     metric: Metric
     stage: Stage
     folder: Path
@@ -94,12 +95,13 @@ class Fit:
             with torch.autocast(device, torch.bfloat16, self.options.precision == "bf16"):
                 logits_NC = self.model(batch.features, batch.structure).logits_NC
             logits_BC = logits_NC[batch.rows_B].float()
-            loss = training_loss(logits_BC, batch.labels_B, self.weight_C, self.options)
+            smoothing = self.options.label_smoothing
+            loss = task_loss(self.task, logits_BC, batch.labels_B, self.weight_C, smoothing)
             check_finite(loss, epoch)
             descent.step(loss)
             rows += len(logits_BC)
             mean += (loss.item() - mean) * (len(logits_BC) / rows)
-        val, val_loss = validate(descent.judged, self.batches, self.metric)
+        val, val_loss = validate(descent.judged, self.batches, self.task, self.metric)
         check_finite(torch.tensor(val_loss), epoch)
         figures = {"loss": mean, "val": val, "val_loss": val_loss}
         self.stage.log({"epoch": epoch, **self.tag, **figures})
@@ -112,7 +114,7 @@ def _is_better(found: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
 
 
 @torch.no_grad()
-def validate(model: nn.Module, batches: Batches, metric: Metric) -> tuple[float, float]:
+def validate(model: nn.Module, batches: Batches, task: Task, metric: Metric) -> tuple[float, float]:
     """Return the metric and the cross-entropy on the validation nodes, in full precision."""
     model.eval()
     parts = [
@@ -120,5 +122,5 @@ def validate(model: nn.Module, batches: Batches, metric: Metric) -> tuple[float,
         for batch in batches.val()
     ]
     logits_BC, labels_B = (torch.cat(part) for part in zip(*parts, strict=True))
-    loss = F.cross_entropy(logits_BC, labels_B)
+    loss = task_loss(task, logits_BC, labels_B)
     return score(metric, logits_BC, labels_B), loss.item()

@@ -1,37 +1,34 @@
-"""The frame that every teacher shares: what goes round a graph convolution.
+"""What every teacher is: a state that is begun from features, taken over edges, and read off.
 
-A teacher is a stack of L layers, each `dropout → convolution (+ residual) → norm → activation`,
-optionally after a linear layer and before one. Its `forward` returns a `Trace`.
+    begin(features) → first state → step 0 → step 1 → … → end(states) = logits
+
+`begin` and `end` see rows alone; a step sees a row and its in-neighbours, one hop. So training,
+export and checks can run a teacher whole, or block by block, without knowing which one it is.
+Most teachers are a stack of convolutions (`g2t.teacher.stack`).
 
 Shape letters: `N` nodes, `F` features, `D` width, `C` classes, `L` layers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from g2t.config import Settings
 from g2t.graph.csr import Csr, Features
-from g2t.graph.linear import InputLinear, drop_entries
 from g2t.graph.structure import propagation, torch_csr, without_self_loops
-from g2t.teacher.description import Description, LayerFacts, LinearFacts, NormFacts
+from g2t.teacher.description import Description
 
 
 class FrameSettings(Settings):
-    """`model.*` of a teacher."""
+    """`model.*` that every teacher has; each adds what it can honour, and nothing else."""
 
-    hidden: int = Field(64, ge=1, description="width of the hidden layers")
-    layers: int = Field(2, ge=1, description="graph convolutions")
+    layers: int = Field(2, ge=1, description="steps over edges")
     dropout: float = Field(0.5, ge=0, lt=1)
-    norm: Literal["none", "layer", "batch"] = "none"
-    residual: bool = False
-    pre: bool = Field(False, description="a linear layer before the convolutions")
-    post: bool = Field(False, description="a linear head; else the last convolution gives logits")
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,20 @@ class Structure:
         return torch_csr(self.edges).to(self.device)
 
     @cached_property
+    def total(self) -> Tensor:
+        """A as torch CSR, for sums over all edges of the whole graph.
+
+        A row that holds k of its d neighbours counts each d / k times; of a whole row all values
+        are exactly 1, and so is that of a self-loop.
+        """
+        edges = self.edges
+        share_N = self.degree_N / without_self_loops(edges).counts_N.clamp(min=1)
+        row_E = edges.row_E
+        value_E = torch.where(edges.column_E == row_E, 1.0, share_N[row_E])
+        total = Csr(edges.start_N, edges.column_E, value_E, edges.width)
+        return torch_csr(total).to(self.device)
+
+    @cached_property
     def gcn(self) -> Tensor:
         """Â = D^-1/2 (A + I) D^-1/2 as torch CSR, with the degrees of the whole graph."""
         return propagation(self.edges, self.degree_N).matrix.to(self.device)
@@ -67,8 +78,16 @@ class Structure:
     @cached_property
     def pairs(self) -> Tensor:
         """(source, target) of every edge, int64 [2, E]."""
-        pairs = torch.stack([self.edges.column_E.long(), self.edges.row_E])
-        return pairs.to(self.device)
+        return _pairs(self.edges).to(self.device)
+
+    @cached_property
+    def others(self) -> Tensor:
+        """(source, target) of every edge that is no self-loop, int64 [2, E]."""
+        return _pairs(without_self_loops(self.edges)).to(self.device)
+
+
+def _pairs(edges: Csr) -> Tensor:
+    return torch.stack([edges.column_E.long(), edges.row_E])
 
 
 def structure_of(edges: Csr, device: torch.device) -> Structure:
@@ -76,117 +95,59 @@ def structure_of(edges: Csr, device: torch.device) -> Structure:
     return Structure(edges, without_self_loops(edges).counts_N, device)
 
 
-class DescribedConvolution(nn.Module):
-    """A convolution that can say what it computes, so that export runs it row by row."""
-
-    def facts(self) -> LayerFacts:
-        """Return its part of a layer; tensors are named as in its own state."""
-        raise NotImplementedError
-
-
 class GNN(nn.Module):
-    """A stack of convolutions in the shared frame.
+    """A teacher; built from the number of features, that of classes, and its settings.
 
-    Subclasses name their settings and build their convolution; the frame does the rest.
+    `widths` are those of the states after every step. The first `hidden` of them are the layers
+    that it hands out, all of one width. `joins`: the logits come from all states, else from the
+    last alone. `reads_first`: a step looks at the first state too.
     """
 
     Settings: ClassVar[type[FrameSettings]] = FrameSettings
+    reads_first: ClassVar[bool] = False
 
-    def __init__(self, features: int, classes: int, settings: FrameSettings) -> None:
+    def __init__(self, widths: Sequence[int], hidden: int, joins: bool = False) -> None:
         super().__init__()
-        width, depth = settings.hidden, settings.layers
-        self.dropout = settings.dropout
-        self.pre = InputLinear(features, width) if settings.pre else None
-        first = width if settings.pre else features
-        inputs = [first] + [width] * (depth - 1)
-        outputs = [width] * (depth - 1) + [width if settings.post else classes]
-        self.hidden = depth if settings.post else depth - 1
-        self.convolutions = nn.ModuleList(
-            self.convolution(d_in, d_out, settings, final=index >= self.hidden)
-            for index, (d_in, d_out) in enumerate(zip(inputs, outputs, strict=True))
-        )
-        self.norms = nn.ModuleList(_norm(settings.norm, width) for _ in range(self.hidden))
-        self.shortcuts = nn.ModuleList(
-            InputLinear(d_in, d_out, bias=False)
-            for d_in, d_out in zip(inputs, outputs, strict=True)
-            if settings.residual
-        )
-        self.post = nn.Linear(width, classes) if settings.post else None
+        self.widths, self.hidden, self.joins = tuple(widths), hidden, joins
 
-    def observe(self, structure: Structure) -> None:
-        """Take what the training graph alone can say; most teachers take nothing."""
+    def forward(self, features: Features, structure: Structure) -> Trace:
+        """Return the embedding of every hidden layer and the logits, for all nodes."""
+        first = state = self.begin(features)
+        states: list[Tensor] = []
+        for index in range(len(self.widths)):
+            state = self.step(index, state, structure, first)
+            states.append(state)
+        logits_NC = self.end(states if self.joins else states[-1:])
+        return Trace(tuple(states[: self.hidden]), logits_NC)
 
     @property
     def reach(self) -> int:
         """How many hops away a node may be and still change an answer."""
-        return len(self.convolutions)
+        return len(self.widths)
 
-    def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
-        """Build a convolution that maps (features, Structure) to [N, d_out]; `final`: to logits."""
-        raise NotImplementedError
+    def observe(self, structure: Structure) -> None:
+        """Take what it must know of the training graph, once, before it is trained.
 
-    def forward(self, features: Features, structure: Structure) -> Trace:
-        """Return the embedding of every hidden layer and the logits, for all nodes."""
-        state = self.begin(features)
-        layers = []
-        for index in range(len(self.convolutions)):
-            state = self.step(index, state, structure)
-            if index < self.hidden:
-                layers.append(state)
-        assert isinstance(state, Tensor)
-        return Trace(tuple(layers), self.end(state))
+        What it keeps of it belongs into buffers, so that it is saved with the weights.
+        """
 
     def begin(self, features: Features) -> Features:
-        """Return what the first convolution reads, row by row."""
-        if self.pre is None:
-            return features
-        return F.relu(self.pre(drop_entries(features, self.dropout, self.training)))
+        """Return what the first step reads, row by row."""
+        raise NotImplementedError
 
-    def step(self, index: int, state: Features, structure: Structure) -> Tensor:
-        """Return what convolution `index` and all that stands with it make of a state, [N, D]."""
-        given = drop_entries(state, self.dropout, self.training)
-        output: Tensor = self.convolutions[index](given, structure)
-        if len(self.shortcuts):
-            output = output + self.shortcuts[index](given)
-        if index < self.hidden:
-            output = F.relu(self.norms[index](output))
-        return output
+    def step(
+        self, index: int, state: Features, structure: Structure, first: Features | None
+    ) -> Tensor:
+        """Return the state after step `index`, [N, widths[index]].
 
-    def end(self, state_ND: Tensor) -> Tensor:
-        """Return the logits of the last state, row by row."""
-        if self.post is None:
-            return state_ND
-        logits_NC: Tensor = self.post(F.dropout(state_ND, self.dropout, self.training))
-        return logits_NC
+        `first` are the rows of `begin` for the same nodes; None where `reads_first` is false.
+        """
+        raise NotImplementedError
+
+    def end(self, states: Sequence[Tensor]) -> Tensor:
+        """Return the logits [N, C], row by row, from all states or, unless it joins, the last."""
+        raise NotImplementedError
 
     def describe(self) -> Description | None:
-        """Return the layers for `model.json`; None where a convolution does not describe itself."""
-        layers = []
-        for index, convolution in enumerate(self.convolutions):
-            if not isinstance(convolution, DescribedConvolution):
-                return None
-            facts = convolution.facts().below(f"convolutions.{index}.")
-            own = facts.own
-            if len(self.shortcuts):
-                own = (*own, LinearFacts(weight=f"shortcuts.{index}.weight"))
-            norm = self._norm_facts(index) if index < self.hidden else None
-            layers.append(
-                facts.model_copy(update={"own": own, "norm": norm, "relu": index < self.hidden})
-            )
-        before = LinearFacts(weight="pre.weight", bias="pre.bias") if self.pre else None
-        after = LinearFacts(weight="post.weight", bias="post.bias") if self.post else None
-        return Description(before=before, layers=tuple(layers), after=after)
-
-    def _norm_facts(self, index: int) -> NormFacts | None:
-        norm = self.norms[index]
-        if isinstance(norm, nn.LayerNorm):
-            return NormFacts(kind="layer", prefix=f"norms.{index}.", eps=norm.eps)
-        if isinstance(norm, nn.BatchNorm1d):
-            return NormFacts(kind="batch", prefix=f"norms.{index}.", eps=norm.eps)
+        """Return the layers for `model.json`; None where a description cannot say them."""
         return None
-
-
-def _norm(kind: str, width: int) -> nn.Module:
-    if kind == "none":
-        return nn.Identity()
-    return nn.LayerNorm(width) if kind == "layer" else nn.BatchNorm1d(width)

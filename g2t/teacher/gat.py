@@ -9,10 +9,11 @@ from torch_geometric.nn import GATConv
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear
 from g2t.teacher.description import AttentionFacts, LayerFacts, LinearFacts
-from g2t.teacher.frame import GNN, DescribedConvolution, FrameSettings, Structure
+from g2t.teacher.frame import FrameSettings, Structure
+from g2t.teacher.stack import DescribedConvolution, Stack, StackSettings
 
 
-class GATSettings(FrameSettings):
+class GATSettings(StackSettings):
     """`model.*` of `gat`: the hidden width is divided among the heads."""
 
     heads: int = Field(8, ge=1)
@@ -55,12 +56,12 @@ class Convolution(DescribedConvolution):
         return LayerFacts(operator="attention", message=message, attention=attention, bias=bias)
 
 
-class GAT(GNN):
+class GAT(Stack):
     """Graph attention network; a convolution that gives logits has one head."""
 
     Settings: ClassVar[type[FrameSettings]] = GATSettings
 
-    def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
+    def convolution(self, d_in: int, d_out: int, settings: StackSettings, final: bool) -> nn.Module:
         """Build one GAT convolution."""
         assert isinstance(settings, GATSettings)
         heads = 1 if final else settings.heads

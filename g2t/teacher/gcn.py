@@ -6,7 +6,8 @@ from torch_geometric.nn import GCNConv
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear
 from g2t.teacher.description import LayerFacts, LinearFacts
-from g2t.teacher.frame import GNN, DescribedConvolution, FrameSettings, Structure
+from g2t.teacher.frame import Structure
+from g2t.teacher.stack import DescribedConvolution, Stack, StackSettings
 
 
 class Convolution(DescribedConvolution):
@@ -30,9 +31,9 @@ class Convolution(DescribedConvolution):
         return LayerFacts(operator="gcn", message=message, bias="aggregate.bias")
 
 
-class GCN(GNN):
+class GCN(Stack):
     """Graph convolutional network."""
 
-    def convolution(self, d_in: int, d_out: int, settings: FrameSettings, final: bool) -> nn.Module:
+    def convolution(self, d_in: int, d_out: int, settings: StackSettings, final: bool) -> nn.Module:
         """Build one GCN convolution."""
         return Convolution(d_in, d_out)

@@ -1,59 +1,69 @@
 """Several teachers of one split, whose soft labels are averaged; the least they must reach."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from g2t.artifact import Artifact, is_artifact
 from g2t.errors import CheckFailed, InputError
 from g2t.runtime import Progress
-from g2t.teacher.train import plan_teacher, teach
-
-#: Between the seeds of two members: seeds near each other stay free for other splits.
-STRIDE = 1000
+from g2t.teacher.settings import teach_settings
+from g2t.teacher.train import teach
 
 
-def member_values(
-    graph_path: Path, values: Mapping[str, Any], count: int
-) -> tuple[dict[str, Any], ...]:
-    """Return the settings of each member: seeds s, s + 1000, …, and the split that s gives."""
-    plan = plan_teacher(graph_path, values)
-    seed, split = plan.settings.seed, plan.split.name
-    return tuple({**values, "split": split, "seed": seed + STRIDE * i} for i in range(count))
+@dataclass(frozen=True)
+class Member:
+    """One teacher: where it is to stand, and its settings."""
+
+    out: Path
+    values: Mapping[str, Any]
+
+
+def members_of(out: Path, values: Mapping[str, Any]) -> tuple[Member, ...]:
+    """Return the teachers that settings ask for: OUT itself, or OUT/0, OUT/1, … of several.
+
+    Raises InputError where several cannot stand below OUT.
+    """
+    count = teach_settings(values).members
+    if count == 1:
+        return (Member(out, values),)
+    if is_artifact(out) or (out.exists() and not out.is_dir()):
+        raise InputError(
+            f"{out} is no ordinary folder; several teachers stand below it", "choose another --out"
+        )
+    return tuple(Member(out / str(i), {**values, "member": i}) for i in range(count))
 
 
 def teach_members(
     graph_path: Path,
     out: Path,
     values: Mapping[str, Any],
-    count: int,
     *,
     device: str = "auto",
     force: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Artifact, ...]:
-    """Train `count` teachers of one split as OUT/0, OUT/1, …; finished ones stay.
+    """Train every teacher that settings ask for; finished ones stay.
 
-    Member 0 is the teacher that `teach` gives with the same values. Raises what `teach` raises, and
-    InputError where OUT is no ordinary folder.
+    Member 0 has the weights of a teacher that is trained alone. Raises what `teach` and
+    `members_of` raise.
     """
-    check_folder(out)
-    members = member_values(graph_path, values, count)
-    made = []
-    for index, chosen in enumerate(members):
-        if progress is not None:
-            progress.note(f"teacher {index + 1} of {count}: seed {chosen['seed']}")
-        where = out / str(index)
-        made.append(teach(graph_path, where, chosen, device=device, force=force, progress=progress))
-    return tuple(made)
-
-
-def check_folder(out: Path) -> None:
-    """Raise InputError where several teachers cannot stand below OUT."""
-    if is_artifact(out) or (out.exists() and not out.is_dir()):
-        raise InputError(
-            f"{out} is no ordinary folder; several teachers stand below it", "choose another --out"
+    members, made = members_of(out, values), []
+    for index, member in enumerate(members, 1):
+        if progress is not None and len(members) > 1:
+            progress.note(f"teacher {index} of {len(members)}")
+        made.append(
+            teach(
+                graph_path,
+                member.out,
+                member.values,
+                device=device,
+                force=force,
+                progress=progress,
+            )
         )
+    return tuple(made)
 
 
 def check_val(teachers: Sequence[Artifact], least: float) -> None:

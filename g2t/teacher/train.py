@@ -21,11 +21,14 @@ from g2t.teacher.descent import check_device, class_weights
 from g2t.teacher.fit import Fit, Fitted
 from g2t.teacher.frame import GNN, FrameSettings
 from g2t.teacher.settings import TeachSettings, teach_settings
-from g2t.teacher.store import SPLIT, build, facts_of
+from g2t.teacher.store import SPLIT, build, facts_of, told_by
 from g2t.tensors import load_facts, load_tensors
 
 #: What `features=auto` tries; of equals the first one stays.
 SCALINGS = ("raw", "row")
+
+#: Settings that change nothing in the result, so that they are not part of what is asked for.
+UNASKED: dict[str, Any] = {"preset": True, "members": True, "train": {"checkpoint_seconds"}}
 
 #: A finished run of several, in the scratch folder.
 BEST = "best.safetensors"
@@ -83,7 +86,7 @@ class TeachPlan:
 
     def network(self, scaling: str) -> tuple[GNN, dict[str, Any]]:
         """Return a fresh network, the same for every scaling, and what `model.json` says of it."""
-        torch.manual_seed(self.settings.seed)
+        torch.manual_seed(self.settings.initial_seed)
         features = {**self.facts["features"], "scaling": scaling}
         return build(self.facts), {**self.facts, "features": features}
 
@@ -93,9 +96,8 @@ def plan_teacher(graph_path: Path, values: Mapping[str, Any]) -> TeachPlan:
     settings = teach_settings(values)
     graph = read_graph(graph_path)
     name = complete_name(settings.split, settings.seed, graph)
-    split = make_split(graph, name)
-    # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
-    asked = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
+    split = make_split(graph, name, settings.setting, settings.seed)
+    asked = settings.model_dump(mode="json", exclude=UNASKED)
     asked |= {"split": name}
     facts = facts_of(graph, asked)
     inputs = {"graph": facts["graph"]["fingerprint"], "split": split.digest}
@@ -117,13 +119,13 @@ def _train(
             chosen = scaling
     model, facts = plan.network(chosen)
     model.load_state_dict(tried[chosen].weights)
-    described = model.describe()
-    layers = None if described is None else described.model_dump(mode="json")
-    write_network(stage.path, {**facts, "layers": layers}, model)
+    write_network(stage.path, {**facts, **told_by(model)}, model)
     write_split(plan.split, stage.path / SPLIT)
     best = tried[chosen].best
     summary = {**best, "split": plan.split.name, "split_digest": plan.split.digest}
-    summary |= compare(plan.graph, plan.split, chosen, best["val"], plan.settings.seed, device)
+    summary |= compare(
+        plan.graph, plan.split, chosen, best["val"], plan.settings.initial_seed, device
+    )
     if len(tried) > 1:
         summary["features"] = chosen
         summary["tried"] = {scaling: fitted.best for scaling, fitted in tried.items()}
@@ -148,7 +150,7 @@ def _fit(
     options = plan.settings.train
     model, _ = plan.network(scaling)
     model = model.to(device)
-    seed = plan.settings.seed
+    seed = plan.settings.initial_seed
     batches = make_batches(plan.graph, plan.split, scaling, options, model.reach, seed, device)
     model.observe(batches.structure)
     labels = plan.graph.labels[plan.split.parts.train]
@@ -160,6 +162,7 @@ def _fit(
         batches=batches,
         options=options,
         weight_C=None if weight_C is None else weight_C.to(device),
+        task=plan.graph.task,
         metric=plan.graph.metric,
         stage=stage,
         folder=folder,

@@ -20,6 +20,7 @@ from g2t.cache.format import (
     RELIABILITY,
     Manifest,
     NamedDigest,
+    SplitEntry,
     TeacherEntry,
     TensorEntry,
 )
@@ -141,14 +142,14 @@ def make_cache(tmp_path: Path) -> MakeCache:
                 metric="accuracy",
                 classes=tuple("abcde"),
                 graph=NamedDigest(name="by hand", digest="sha256:01"),
-                split=NamedDigest(name="public", digest="sha256:02"),
+                split=SplitEntry(name="public", digest="sha256:02"),
                 teacher=TeacherEntry(name="gcn", digest="sha256:03", layers=2, scaling=scaling),
                 graph_file=writer.file_entry("graph", GRAPH, 0, NODES),
                 projection_file=projection,
                 tensors=tuple(entry for entry, _ in described),
                 shards=tuple(shard for _, shards in described for shard in shards),
             )
-            write_json(stage.path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+            write_json(stage.path / MANIFEST, manifest.content())
             stage.commit({}, writer.identity)
         return Made(out, values)
 

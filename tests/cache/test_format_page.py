@@ -9,9 +9,18 @@ import pytest
 from typer.testing import CliRunner
 
 from g2t.cache.check import open_cache
-from g2t.cache.format import DTYPES, DtypeName, Manifest, ShardEntry, TensorEntry
+from g2t.cache.format import (
+    DTYPES,
+    DtypeName,
+    Manifest,
+    MemberEntry,
+    ShardEntry,
+    Temperature,
+    TensorEntry,
+)
 from g2t.cache.rules import TYPES
 from g2t.cache.verify import verify
+from g2t.config import Settings
 from g2t.distill.train import distill
 from g2t_cli.app import app
 
@@ -76,7 +85,13 @@ def test_the_page_names_every_field_and_no_other() -> None:
     rows = re.findall(r"^\| (`[^|]*`) \|", text, flags=re.MULTILINE)
     tabled = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert tabled == set(Manifest.model_fields) - {"schema_"} | {"schema"}
-    for title, model in (("tensor entry", TensorEntry), ("shard", ShardEntry)):
+    titles: dict[str, type[Settings]] = {
+        "tensor entry": TensorEntry,
+        "shard": ShardEntry,
+        "member": MemberEntry,
+        "temperature": Temperature,
+    }
+    for title, model in titles.items():
         paragraph = next(p for p in text.split("\n\n") if f"**{title}**" in p)
         assert set(model.model_fields) <= set(re.findall(r"`(\w+)`", paragraph))
 

@@ -37,6 +37,18 @@ def set_shard(index: int, **values: Any) -> Callable[[Content], None]:
     return lambda content: content["shards"][index].update(values)
 
 
+def member(digest: str, *roles: str, name: str = "gcn") -> Content:
+    return {"name": name, "digest": digest, "roles": roles}
+
+
+#: The teacher of the cache that is made by hand, with all roles, and another one.
+FIRST, OTHER = member("sha256:03", "layers", "logits"), member("sha256:04", "logits")
+
+
+def teachers(*members: Content) -> Callable[[Content], None]:
+    return lambda content: content.update(teachers=members)
+
+
 FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "tensor twice": (lambda c: c["tensors"].append(c["tensors"][0]), "lists features twice"),
     "file twice": (
@@ -64,7 +76,10 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "one class": (lambda c: c.update(classes=["a"]), "1 classes do not make a multiclass task"),
     "two classes": (lambda c: c.update(classes=["a", "b"]), "2 classes do not make a multiclass"),
     "binary of five": (lambda c: c.update(task="binary"), "5 classes do not make a binary task"),
-    "auc of five": (lambda c: c.update(metric="roc_auc"), "ROC-AUC needs two classes"),
+    "auc of five": (
+        lambda c: c.update(metric="roc_auc"),
+        "roc_auc is no score of a multiclass task",
+    ),
     "no features": (lambda c: without(c, "features"), "it has no features"),
     "hop missing": (lambda c: without(c, "tokens-1"), r"hop tokens \[2\] have a gap"),
     "last hop missing": (lambda c: without(c, "tokens-2"), r"says 2 hops, and there are tokens of"),
@@ -102,6 +117,20 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     ),
     "wide scores": (change("teacher-edge-scores", width=2), "has 2 columns, not one"),
     "wide reliability": (change("teacher-reliability", width=2), "has 2 columns, not one"),
+    "no teachers": (teachers(), "lists 0 teachers where there must be several"),
+    "one of several": (teachers(FIRST), "lists 1 teachers where there must be several"),
+    "teacher twice": (teachers(FIRST, OTHER, OTHER), "lists teacher sha256:04 twice"),
+    "another first": (teachers(OTHER, FIRST), "is not the first of its teachers"),
+    "another name": (
+        teachers({**FIRST, "name": "gat"}, OTHER),
+        "its teacher is not the first of its teachers",
+    ),
+    "layers of two": (
+        teachers(FIRST, member("sha256:04", "layers", "logits")),
+        "the first of its teachers gives the layers, every other one logits alone",
+    ),
+    "layers of none": (teachers(member("sha256:03", "logits"), OTHER), "gives the layers"),
+    "an idle one": (teachers(FIRST, member("sha256:04")), "every other one logits alone"),
     "int8 reliability": (change("teacher-reliability", dtype="int8"), "cannot be int8"),
 }
 
@@ -109,7 +138,7 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_contradiction_is_named(make_cache: MakeCache, what: str) -> None:
     spoil, said = FAULTS[what]
-    content = make_cache().open().manifest.model_dump(mode="json", by_alias=True)
+    content = make_cache().open().manifest.content()
     assert fault_of(Manifest.model_validate(content)) is None
     spoil(content)
     fault = fault_of(Manifest.model_validate(content))
@@ -129,16 +158,18 @@ def test_a_contradiction_is_named(make_cache: MakeCache, what: str) -> None:
         lambda c: (change("features", dtype="int8")(c), change("tokens-2", dtype="bf16")(c)),
         lambda c: change("teacher-logits", kind="topk", topk=5, dtype="bf16")(c),
         lambda c: c["shards"].reverse(),
+        teachers(FIRST, OTHER),
+        teachers(member("sha256:03", "layers"), OTHER, member("sha256:05", "logits", name="sage")),
     ],
 )
 def test_what_may_be_left_out_or_added(make_cache: MakeCache, sound: Any) -> None:
-    content = make_cache().open().manifest.model_dump(mode="json", by_alias=True)
+    content = make_cache().open().manifest.content()
     sound(content)
     assert fault_of(Manifest.model_validate(content)) is None
 
 
 def test_a_projection_comes_with_its_own_tokens(make_cache: MakeCache) -> None:
-    content = make_cache(projected=True).open().manifest.model_dump(mode="json", by_alias=True)
+    content = make_cache(projected=True).open().manifest.content()
     assert fault_of(Manifest.model_validate(content)) is None
     bare = {**content, "projection_file": None}
     assert "no projection" in str(fault_of(Manifest.model_validate(bare)))

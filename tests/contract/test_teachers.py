@@ -1,33 +1,59 @@
-"""What every teacher keeps, and each against the formula or the plain convolution it stands for."""
+"""What every teacher keeps: the contract between a network and all who run it."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import GATConv, SAGEConv
 
 from g2t.config import look_up
+from g2t.errors import UsageError
 from g2t.graph.csr import Csr, compact, from_pairs
+from g2t.graph.structure import without_self_loops
 from g2t.teacher import TEACHERS
 from g2t.teacher.frame import GNN, Structure, Trace, structure_of
+from g2t.teacher.settings import teach_settings
+from g2t.teacher.stack import Stack
+from g2t.teacher.store import told_by
 
 NODES, FEATURES, CLASSES, HIDDEN = 14, 10, 3, 16
 ISOLATED = 13
-VARIATIONS: dict[str, dict[str, Any]] = {
+
+#: Settings of the stacks of convolutions.
+STACK: dict[str, dict[str, Any]] = {
     "plain": {},
     "one": {"layers": 1},
     "one-post": {"layers": 1, "post": True},
     "pre-post": {"pre": True, "post": True},
     "residual": {"residual": True, "layers": 3},
     "layer-norm": {"norm": "layer", "layers": 3},
-    "all": {"pre": True, "post": True, "residual": True, "norm": "batch", "layers": 3},
+    "max": {"jk": "max", "post": True, "layers": 3},
+    "sum": {"jk": "sum", "post": True, "norm": "layer"},
+    "all": {
+        "pre": True, "post": True, "residual": True, "norm": "batch", "layers": 3, "jk": "cat",
+    },
+}  # fmt: skip
+#: Settings of teachers that are no such stack.
+DEEP: dict[str, dict[str, Any]] = {
+    "plain": {"layers": 2},
+    "one": {"layers": 1},
+    "all": {"layers": 5, "alpha": 0.4},
 }
+OWN = {"appnp": DEEP, "gcn2": DEEP, "sgc": {"plain": {}, "one": {"layers": 1}, "all": {}}}
 
 every_teacher = pytest.mark.parametrize("name", TEACHERS)
-every_variation = pytest.mark.parametrize("variation", VARIATIONS)
+every_variation = pytest.mark.parametrize(
+    ("name", "variation"),
+    [(name, variation) for name in TEACHERS for variation in OWN.get(name, STACK)],
+)
+
+
+def settings_of(name: str, variation: str) -> dict[str, Any]:
+    """Settings of a teacher; none that it does not have."""
+    width = {} if name == "sgc" else {"hidden": HIDDEN}
+    dropout = {"dropout": 0.5} if variation == "all" else {}
+    return {**width, **dropout, **OWN.get(name, STACK)[variation]}
 
 
 def edges() -> Csr:
@@ -54,8 +80,9 @@ def structure(graph: Csr) -> Structure:
 def build(name: str, variation: str = "plain", **more: Any) -> GNN:
     kind = look_up(TEACHERS, name, "teacher")
     torch.manual_seed(3)
-    values = {"hidden": HIDDEN, **VARIATIONS[variation], **more}
+    values = {**settings_of(name, variation), **more}
     model: GNN = kind(FEATURES, CLASSES, kind.Settings.model_validate(values))
+    model.observe(structure(edges()))
     for norm in model.modules():
         if isinstance(norm, torch.nn.BatchNorm1d):  # statistics as after some training
             norm.load_state_dict(
@@ -63,7 +90,7 @@ def build(name: str, variation: str = "plain", **more: Any) -> GNN:
                 | {"running_mean": torch.rand(HIDDEN), "running_var": torch.rand(HIDDEN) + 0.5}
             )
     for parameter_name, parameter in model.named_parameters():
-        if parameter_name.endswith("bias"):  # zero biases would hide a forgotten one
+        if parameter_name.endswith(("bias", "eps")):  # zeros would hide a forgotten one
             torch.nn.init.normal_(parameter)
     return model.eval()
 
@@ -78,14 +105,17 @@ def parts(trace: Trace) -> list[Tensor]:
     return [*trace.layers, trace.logits_NC]
 
 
-@every_teacher
 @every_variation
 def test_a_trace_has_every_hidden_layer_after_its_activation(name: str, variation: str) -> None:
     model = build(name, variation)
     trace = run(model, features(), edges())
-    chosen = VARIATIONS[variation]
+    chosen = settings_of(name, variation)
     depth = chosen.get("layers", 2)
-    assert len(trace.layers) == model.hidden == (depth if chosen.get("post") else depth - 1)
+    lacks_head = isinstance(model, Stack) and not chosen.get("post")
+    count = 0 if name == "sgc" else depth - lacks_head
+    assert len(trace.layers) == model.hidden == count
+    assert len(model.widths) == depth
+    assert told_by(model)["hidden"] == {"layers": count, "width": HIDDEN if count else 0}
     for layer in trace.layers:
         assert layer.shape == (NODES, HIDDEN)
         assert bool((layer >= 0).all())
@@ -95,7 +125,6 @@ def test_a_trace_has_every_hidden_layer_after_its_activation(name: str, variatio
     assert all(bool(part.isfinite().all()) for part in parts(trace))  # the lone node too
 
 
-@every_teacher
 @every_variation
 def test_the_order_of_nodes_does_not_matter(name: str, variation: str) -> None:
     model, graph = build(name, variation), edges()
@@ -107,7 +136,6 @@ def test_the_order_of_nodes_does_not_matter(name: str, variation: str) -> None:
         torch.testing.assert_close(one[order], other)
 
 
-@every_teacher
 @every_variation
 def test_dense_and_sparse_features_give_the_same(name: str, variation: str) -> None:
     model, sparse = build(name, variation), compact(features())
@@ -126,7 +154,16 @@ def test_sparse_and_dense_features_give_the_same_gradients(name: str) -> None:
         F.cross_entropy(logits, torch.arange(NODES) % CLASSES).backward()  # type: ignore[no-untyped-call]
         gradients.append({k: p.grad for k, p in model.named_parameters()})
     torch.testing.assert_close(gradients[0], gradients[1])
-    assert all(gradient is not None for gradient in gradients[0].values())
+
+
+@every_variation
+def test_gradients_reach_every_parameter(name: str, variation: str) -> None:
+    model = build(name, variation)  # in eval mode, as a batch's own statistics hide biases
+    logits = model(features(), structure(edges())).logits_NC
+    F.cross_entropy(logits, torch.arange(NODES) % CLASSES).backward()  # type: ignore[no-untyped-call]
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert bool((parameter.grad.abs() > 1e-9).any()), key
 
 
 @every_teacher
@@ -158,96 +195,78 @@ def test_the_same_seed_builds_the_same_network(name: str) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def dense_adjacency() -> Any:
-    return edges().dense().numpy().astype(np.float64)
+def part_around(graph: Csr, rows: Tensor, hops: int) -> tuple[Tensor, Structure]:
+    """All nodes within some hops of rows, ascending, and the edges that rows hear of them by."""
+    source, target = structure(graph).pairs
+    near, used = rows, torch.zeros(len(source), dtype=torch.bool)
+    for _ in range(hops):
+        used = torch.isin(target, near)
+        near = torch.cat([near, source[used]]).unique()  # type: ignore[no-untyped-call]
+    place = torch.full((NODES,), -1)
+    place[near] = torch.arange(len(near))
+    part = from_pairs(place[source[used]], place[target[used]], len(near))
+    degree = without_self_loops(graph).counts_N[near]
+    return near, Structure(part, degree, torch.device("cpu"))
 
 
-def weights(model: GNN) -> dict[str, Any]:
-    return {k: v.numpy().astype(np.float64) for k, v in model.state_dict().items()}
+@every_variation
+def test_rows_with_all_that_they_hear_of_say_what_the_whole_graph_says(
+    name: str, variation: str
+) -> None:
+    """Degrees are those of the whole graph, so the rim of a part is no edge of the world."""
+    model, rows = build(name, variation), torch.tensor([2, 5, ISOLATED])
+    near, part = part_around(edges(), rows, len(model.widths))
+    assert len(model.widths) > 2 or len(near) < NODES
+    with torch.no_grad():
+        found: Trace = model(features()[near], part)
+    wanted, own = run(model, features(), edges()), torch.searchsorted(near, rows)
+    for one, other in zip(parts(found), parts(wanted), strict=True):
+        torch.testing.assert_close(one[own], other[rows])
 
 
-def close(found: Tensor, wanted: Any) -> None:
-    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-4, atol=1e-5)
+def test_a_total_counts_what_a_sampled_row_left_out() -> None:
+    """Node 0 holds two of its six neighbours and its self-loop, node 1 its only neighbour."""
+    part = from_pairs(torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 0, 1]), 3)
+    found = Structure(part, torch.tensor([6, 1, 4]), torch.device("cpu"))
+    assert found.total.to_dense().tolist() == [[1, 3, 3], [1, 0, 0], [0, 0, 0]]
+    assert found.others.tolist() == [[1, 2, 0], [0, 0, 1]]
+    whole = structure(edges())
+    assert torch.equal(whole.total.to_dense(), edges().dense())  # exactly
 
 
-def test_gcn_is_the_dense_formula() -> None:
-    """Kipf & Welling 2017: relu(Â X W1 + b1), then Â H W2 + b2, in float64 numpy."""
-    model = build("gcn")
-    adjacency = dense_adjacency()
-    np.fill_diagonal(adjacency, 1.0)
-    scale = adjacency.sum(1) ** -0.5
-    operator = scale[:, None] * adjacency * scale[None, :]
-    w = weights(model)
-    state = features().numpy().astype(np.float64)
-    for layer in range(2):
-        prefix = f"convolutions.{layer}."
-        state = operator @ (state @ w[prefix + "linear.weight"].T) + w[prefix + "aggregate.bias"]
-        if layer == 0:
-            state = np.maximum(state, 0)
-            first = state
+@pytest.mark.parametrize("name", ["gcn", "gat", "gin"])
+@pytest.mark.parametrize("kind", ["max", "sum", "cat"])
+def test_jumping_knowledge_reads_every_layer(name: str, kind: str) -> None:
+    model = build(name, jk=kind, post=True, layers=3)
     trace = run(model, features(), edges())
-    close(trace.layers[0], first)
-    close(trace.logits_NC, state)
+    stacked = torch.stack(trace.layers)
+    read = {"max": stacked.amax(0), "sum": stacked.sum(0), "cat": torch.cat(trace.layers, 1)}[kind]
+    weights = model.state_dict()
+    wanted = read @ weights["post.weight"].T + weights["post.bias"]
+    torch.testing.assert_close(trace.logits_NC, wanted)
 
 
-def test_sage_is_the_dense_formula() -> None:
-    """Hamilton et al. 2017, mean: W_n D^-1 A X + W_r X + b, zero where there is no neighbour."""
-    model = build("sage", "one")
-    adjacency, w = dense_adjacency(), weights(model)
-    mean = adjacency / np.maximum(adjacency.sum(1, keepdims=True), 1)
-    x = features().numpy().astype(np.float64)
-    own = x @ w["convolutions.0.root.weight"].T + w["convolutions.0.root.bias"]
-    wanted = mean @ x @ w["convolutions.0.neighbour.weight"].T + own
-    close(run(model, features(), edges()).logits_NC, wanted)
-
-
-def test_the_whole_frame_is_the_dense_formula() -> None:
-    """pre, convolution + residual, batch norm, relu, post: as the docstring of the frame says."""
-    model = build("sage", "all", layers=1)
-    adjacency, w = dense_adjacency(), weights(model)
-    mean = adjacency / np.maximum(adjacency.sum(1, keepdims=True), 1)
-    x = np.maximum(features().numpy() @ w["pre.weight"].T + w["pre.bias"], 0)
-    state = mean @ x @ w["convolutions.0.neighbour.weight"].T
-    state += x @ w["convolutions.0.root.weight"].T + w["convolutions.0.root.bias"]
-    state += x @ w["shortcuts.0.weight"].T
-    spread = np.sqrt(w["norms.0.running_var"] + 1e-5)
-    state = (state - w["norms.0.running_mean"]) / spread
-    state = np.maximum(state * w["norms.0.weight"] + w["norms.0.bias"], 0)
-    trace = run(model, features(), edges())
-    close(trace.layers[0], state)
-    close(trace.logits_NC, state @ w["post.weight"].T + w["post.bias"])
-
-
-def pairs() -> Tensor:
-    graph = edges()
-    return torch.stack([graph.column_E.long(), graph.row_E])
-
-
-@torch.no_grad()
-def test_sage_equals_plain_sageconv() -> None:
-    model = build("sage", "one")
-    plain = SAGEConv(FEATURES, CLASSES)
-    state = model.convolutions[0].state_dict()
-    plain.lin_l.weight.copy_(state["neighbour.weight"])
-    plain.lin_l.bias.copy_(state["root.bias"])
-    plain.lin_r.weight.copy_(state["root.weight"])
-    wanted = plain(features(), pairs())
-    torch.testing.assert_close(run(model, features(), edges()).logits_NC, wanted)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("heads", [1, 4])
-def test_gat_equals_plain_gatconv(heads: int) -> None:
-    model = build("gat", "one-post", heads=heads)
-    plain = GATConv(FEATURES, HIDDEN // heads, heads=heads)
-    state = model.convolutions[0].state_dict()
-    plain.lin.weight.copy_(state["linear.weight"])
-    for key in ("att_src", "att_dst", "bias"):
-        getattr(plain, key).copy_(state[f"aggregate.{key}"])
-    wanted = F.relu(plain(features(), pairs()))
-    torch.testing.assert_close(run(model, features(), edges()).layers[0], wanted)
-
-
-def test_gat_gives_logits_with_one_head() -> None:
-    model = build("gat")
-    assert [c.aggregate.heads for c in model.convolutions] == [8, 1]  # type: ignore[union-attr]
+@pytest.mark.parametrize(
+    ("name", "model", "said"),
+    [
+        ("gcn", {"jk": "max"}, "model.jk max needs a head"),
+        ("gcn", {"jk": "last", "post": True}, "setting model.jk"),
+        ("gcn", {"alpha": 0.1}, "unknown setting model.alpha"),
+        ("gin", {"heads": 2}, "unknown setting model.heads"),
+        ("gatv2", {"hidden": 30}, "model.hidden 30 is no multiple of model.heads 8"),
+        ("gat-sep", {"hidden": 30}, "model.hidden 30 is no multiple of model.heads 8"),
+        ("pna", {"pre": False}, "setting model.pre"),
+        *(("appnp", {key: 1}, f"unknown setting model.{key}") for key in ("norm", "post", "theta")),
+        *(("gcn2", {key: 1}, f"unknown setting model.{key}") for key in ("norm", "pre", "jk")),
+        *(("sgc", {key: 1}, f"unknown setting model.{key}") for key in ("hidden", "alpha", "norm")),
+        ("appnp", {"alpha": 1.0}, "setting model.alpha"),
+        ("gcn2", {"theta": 0.0}, "setting model.theta"),
+        *((name, {"layers": 0}, "setting model.layers") for name in TEACHERS),
+        *((name, {"dropout": 1.0}, "setting model.dropout") for name in TEACHERS),
+    ],
+)
+def test_what_a_teacher_cannot_honour_is_refused(
+    name: str, model: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        teach_settings({"teacher": name, "model": model})

@@ -25,7 +25,7 @@ from g2t.network import write_network
 from g2t.stage import Stage
 from g2t.teacher.forward import observed, trace
 from g2t.teacher.frame import GNN, Structure, Trace, structure_of
-from g2t.teacher.store import SPLIT, build, read_teacher
+from g2t.teacher.store import SPLIT, build, read_teacher, told_by
 from g2t.teacher.train import plan_teacher
 
 #: Dense numbers, sparse numbers, or sparse ones; words are few, so rows are scaled to sum to 1.
@@ -37,9 +37,20 @@ EVERYTHING: dict[str, Any] = {
     "hidden": 40, "layers": 3, "pre": True, "post": True, "residual": True, "norm": "batch",
 }  # fmt: skip
 LAYER_NORM: dict[str, Any] = {"hidden": 24, "layers": 3, "norm": "layer"}
-VARIATIONS = {"plain": PLAIN, "everything": EVERYTHING, "layer-norm": LAYER_NORM}
+JK: dict[str, Any] = {"hidden": 40, "layers": 3, "post": True}
+VARIATIONS = {
+    "plain": PLAIN,
+    "everything": EVERYTHING,
+    "layer-norm": LAYER_NORM,
+    "max": JK | {"jk": "max"},
+    "sum": JK | {"jk": "sum"},
+    "cat": EVERYTHING | {"jk": "cat"},
+}
 
 FEATURES, CLASSES = 21, 3
+
+#: Teachers that describe their layers, so that the export runs them from their tensors.
+DESCRIBED = ("gcn", "sage", "gat")
 
 #: Nodes of the graph that most tests share.
 ROWS = 331
@@ -175,17 +186,19 @@ def write_teacher(
     split: str = "public",
     seed: int = 0,
     described: bool = True,
+    features: str = "auto",
     **model: Any,
 ) -> Taught:
     """Write a teacher of a graph with drawn weights; `described` false: it says nothing of them."""
-    plan = plan_teacher(graph, {"teacher": name, "split": split, "model": model, "seed": seed})
+    values = {"teacher": name, "split": split, "model": model, "seed": seed, "features": features}
+    plan = plan_teacher(graph, values)
     torch.manual_seed(seed)
     network = build(plan.facts)
+    network.observe(structure_of(induced(plan.graph.edges, plan.split.nodes), torch.device("cpu")))
     draw_weights(network, plan.graph, plan.split, plan.facts["features"]["scaling"])
-    description = network.describe() if described else None
-    layers = None if description is None else description.model_dump(mode="json")
+    told = told_by(network) if described else {**told_by(network), "layers": None}
     with Stage(out, "teacher", plan.asked, plan.inputs, seed) as stage:
-        write_network(stage.path, {**plan.facts, "layers": layers}, network)
+        write_network(stage.path, {**plan.facts, **told}, network)
         write_split(plan.split, stage.path / SPLIT)
         stage.commit({})
     return Taught(graph, out)

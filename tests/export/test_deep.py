@@ -25,14 +25,14 @@ from tests.export.graphs import (
     store,
     write_teacher,
 )
-from tests.export.odd_teachers import ODD
+from tests.export.odd_teachers import ODD, ODDER
 
 
 @pytest.fixture(scope="module", autouse=True)
 def odd_teachers() -> Iterator[None]:
     """List the odd teachers among all others."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, where in ODD.items():
+        for name, where in (ODD | ODDER).items():
             patch.setitem(TEACHERS, name, where)
         yield
 
@@ -92,6 +92,30 @@ def test_one_row_that_is_louder_than_all_others_raises_no_false_alarm(
     taught = write_teacher(graph, tmp_path / "t", "gcn", **PLAIN)
     taught.export(tmp_path / "c", dtype=dtype)
     assert deep(taught, tmp_path / "c", 10, seed)
+
+
+#: Teachers whose steps read the first state, whose head reads all, that have no layers.
+OTHERS: dict[str, dict[str, Any]] = {
+    "gcn": EVERYTHING | {"jk": "max"},
+    "max": EVERYTHING | {"jk": "cat"},
+    "appnp": {"layers": 3},
+    "gcn2": {"layers": 2},
+    "sgc": {},
+    "echo": {},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("sample", [10**6, 3])
+def test_a_sound_cache_of_teachers_of_other_kinds_passes(
+    tmp_path: Path, name: str, sample: int
+) -> None:
+    graph = store(odd_graph(kind="words"), tmp_path / "g")
+    taught = write_teacher(graph, tmp_path / "t", name, **OTHERS[name])
+    taught.export(tmp_path / "c", shard_rows=131)
+    found = deep(taught, tmp_path / "c", sample)
+    assert sorted(found) == sorted(taught.wanted)
+    assert max(found.values()) < 1e-4
 
 
 def swapped(rows: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from g2t.export import layer, walk
 from g2t.graph.bundle import read_graph
 from g2t.graph.structure import largest_component
-from g2t.teacher import TEACHERS
 from tests.export.graphs import (
+    DESCRIBED,
     EVERYTHING,
     PLAIN,
     ROWS,
@@ -27,7 +27,7 @@ from tests.export.graphs import (
 
 EXACT, SHORT = 1e-5, 1e-3
 
-every_teacher = pytest.mark.parametrize("name", TEACHERS)
+every_teacher = pytest.mark.parametrize("name", DESCRIBED)
 
 CASES: list[tuple[str, Kind]] = [
     ("plain", "dense"),
@@ -35,6 +35,9 @@ CASES: list[tuple[str, Kind]] = [
     ("everything", "dense"),
     ("everything", "sparse"),
     ("layer-norm", "words"),
+    ("max", "dense"),
+    ("sum", "words"),
+    ("cat", "sparse"),
 ]
 
 

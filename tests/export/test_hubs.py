@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from g2t.graph.bundle import read_graph
-from g2t.teacher import TEACHERS
-from tests.export.graphs import Taught, errors, exact_trace, graph_of, store, write_teacher
+from tests.export.graphs import (
+    DESCRIBED,
+    Taught,
+    errors,
+    exact_trace,
+    graph_of,
+    store,
+    write_teacher,
+)
 
 LEAVES, NOISE, WIDTH, MEAN = 200_000, 50_000, 8, 4.0
 
@@ -23,7 +30,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store(graph_of(pairs, features), tmp_path_factory.mktemp("hub") / "g")
 
 
-@pytest.fixture(scope="module", params=TEACHERS)
+@pytest.fixture(scope="module", params=DESCRIBED)
 def taught(request: pytest.FixtureRequest, graph: Path) -> Taught:
     folder = graph.parent / request.param
     return write_teacher(graph, folder, request.param, hidden=8, layers=2, post=True)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from g2t.cache.check import open_cache
-from g2t.teacher import TEACHERS
-from tests.export.graphs import EVERYTHING, Taught, Teach, digests
+from tests.export.graphs import DESCRIBED, EVERYTHING, Taught, Teach, digests
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +39,7 @@ def python(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def taught(teach: Teach) -> dict[str, Taught]:
-    return {name: teach(name, "words", **EVERYTHING) for name in TEACHERS}
+    return {name: teach(name, "words", **EVERYTHING) for name in DESCRIBED}
 
 
 def test_the_library_exports_all_signals_of_every_teacher(

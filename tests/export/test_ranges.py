@@ -9,10 +9,9 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from g2t.errors import InputError
-from g2t.teacher import TEACHERS
 from g2t_cli.app import app
 from tests.export import graphs
-from tests.export.graphs import PLAIN, Taught, check_close, features_of, graph_of, store
+from tests.export.graphs import DESCRIBED, PLAIN, Taught, check_close, features_of, graph_of, store
 from tests.export.graphs import write_teacher as write
 
 NODES = 150
@@ -28,7 +27,7 @@ def loud(folder: Path, name: str, factor: float, **model: Any) -> Taught:
     return write(graph, folder / "t", name, **{**PLAIN, **model})
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("name", DESCRIBED)
 def test_a_message_over_the_range_of_fp16_is_refused(tmp_path: Path, name: str) -> None:
     taught = loud(tmp_path, name, 1e6)
     with pytest.raises(InputError, match=r"a message .* does not fit fp16: \d\.\d+e\+0") as caught:

@@ -151,14 +151,19 @@ def noisy(features: Features, scale: float) -> Features:
     return features + scale * normal(torch.arange(len(features))[:, None], columns)
 
 
-def moved(taught: Taught, scale: float) -> Tensor:
-    """How far noise moves the entropy of every node, by the network on the whole graph."""
+def noisy_logits(taught: Taught, scale: float) -> Tensor:
+    """What the network says of the whole graph under noise."""
     teacher, graph = read_teacher(taught.teacher), read_graph(taught.graph)
     scaling = teacher.facts["features"]["scaling"]
     features, structure = observed(graph, teacher.split, scaling, torch.device("cpu"))
     with torch.inference_mode():
-        logits = teacher.model(noisy(features, scale), structure).logits_NC
-    return (entropy(taught.trace.logits_NC) - entropy(logits)).abs()
+        logits: Tensor = teacher.model(noisy(features, scale), structure).logits_NC
+    return logits
+
+
+def moved(taught: Taught, scale: float) -> Tensor:
+    """How far noise moves the entropy of every node."""
+    return (entropy(taught.trace.logits_NC) - entropy(noisy_logits(taught, scale))).abs()
 
 
 @pytest.mark.parametrize("name", ["gcn", "gat"])

@@ -1,5 +1,7 @@
 """Splits: GLNN's own loop as the second route, percentages, names and digests."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xxhash
 
 from g2t.errors import InputError, UsageError
 from g2t.graph.bundle import Graph, Parts
@@ -128,3 +131,64 @@ def test_trainers_see_no_test_label(graph: Graph) -> None:
     seen = torch.cat([split.parts.train, split.parts.val])
     assert torch.equal(hidden[seen], graph.labels[seen])
     assert int((hidden >= 0).sum()) == len(seen)
+
+
+def ids(*parts: torch.Tensor) -> list[int]:
+    return sorted(torch.cat(parts).tolist())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "seed"),
+    [("cpf:3", 8, 3), ("random:20/20/60:5", 8, 5), ("official:1", 8, 8), ("official:1", 0, 0)],
+)
+def test_production_holds_out_what_glnn_does(
+    graph: Graph, name: str, given: int, seed: int
+) -> None:
+    usual, split = make_split(graph, name), make_split(graph, name, "production", given)
+    test = usual.parts.test
+    # `idx_split` of GLNN's utils.py, written plainly.
+    torch.manual_seed(seed)
+    shuffled = torch.randperm(len(test))
+    cut = int(len(test) * 0.2)
+    assert split.held.tolist() == ids(test[shuffled[:cut]])
+    assert split.parts.test.tolist() == ids(test[shuffled[cut:]])
+    assert (split.setting, split.seed, split.name) == ("production", seed, name)
+    for part in ("train", "val"):
+        assert torch.equal(getattr(split.parts, part), getattr(usual.parts, part))
+    assert ids(split.nodes, split.held) == usual.nodes.tolist() == split.whole.nodes.tolist()
+    assert not torch.isin(split.nodes, split.held).any()
+
+
+@pytest.mark.parametrize(("count", "held"), [(5, 1), (9, 1), (10, 2), (15, 3), (49, 9)])
+def test_a_fifth_rounded_down_is_held_out(graph: Graph, count: int, held: int) -> None:
+    parts = replace(graph.splits["official:0"], test=torch.arange(20, 20 + count))
+    small = replace(graph, splits={"public": parts})
+    split = make_split(small, "public", "production", 1)
+    assert (len(split.held), len(split.parts.test)) == (held, count - held)
+
+
+def test_nobody_can_be_held_out_of_four_test_nodes(graph: Graph) -> None:
+    parts = replace(graph.splits["official:0"], test=torch.arange(20, 24))
+    with pytest.raises(InputError, match="has 4 test nodes, too few"):
+        make_split(replace(graph, splits={"public": parts}), "public", "production")
+
+
+def test_settings_have_digests_of_their_own_and_the_usual_one_kept_its_own(
+    graph: Graph, tmp_path: Path
+) -> None:
+    usual, split = make_split(graph, "cpf:0"), make_split(graph, "cpf:0", "production")
+    sets = [usual.nodes, usual.parts.train, usual.parts.val, usual.parts.test]
+    known = [xxhash.xxh3_128_hexdigest(part.numpy().tobytes()) for part in sets]
+    text = json.dumps(known, separators=(",", ":"))
+    assert usual.digest == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    left_out = Split(split.name, split.nodes, split.parts)
+    assert len({usual.digest, split.digest, left_out.digest}) == 3
+    for one in (usual, split):
+        write_split(one, tmp_path / "split.safetensors")
+        again = read_split(tmp_path / "split.safetensors")
+        assert again.facts == one.facts
+        assert torch.equal(again.held, one.held)
+    assert usual.facts == {"name": "cpf:0", "digest": usual.digest}
+    assert split.facts["seed"] == 0
+    assert len(usual.held) == 0
+    assert usual.setting == "transductive"

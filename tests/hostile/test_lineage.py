@@ -52,7 +52,7 @@ def cache(home: Path, tmp_path: Path) -> Path:
     [
         ("cache", "was not distilled from cache .*: graph differs"),
         ("graph", "learned from graph csbm .* this graph is csbm"),
-        ("teacher", "cache .* was not exported from teacher"),
+        ("teacher", "cache .* was not made from this teacher"),
     ],
 )
 def test_a_part_of_another_lineage_is_refused(

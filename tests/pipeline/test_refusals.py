@@ -15,7 +15,8 @@ from g2t.evaluate import Sources, evaluate
 from g2t.graph.bundle import Graph, Parts, write_graph
 from g2t.graph.csr import from_pairs
 from g2t.graph.importing import import_graph
-from g2t.graph.sources.table import _classes
+from g2t.graph.sources.labels import ClassColumn
+from g2t.graph.sources.tabular import Chunk, Table
 from g2t.graph.splits import make_split
 from g2t.metrics import Metric
 from g2t.pipeline import check_recipe, run, tabulate
@@ -236,7 +237,9 @@ def test_the_log_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
 def test_labels_are_whole_numbers_or_names(
     texts: list[str], classes: tuple[str, ...] | None, labels: list[int]
 ) -> None:
-    label_N, names = _classes(texts, len(texts), Path("nodes.csv"))
+    column = ClassColumn(Table(Path("nodes.csv"), ("id", "y")), "y")
+    column.take(Chunk({"y": texts}, range(2, len(texts) + 2)))
+    label_N, names = column.labels(len(texts))
     assert label_N.tolist() == labels
     assert names == (classes or tuple(texts))
 

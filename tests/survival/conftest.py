@@ -12,6 +12,9 @@ from tests.survival.forks import SMALL_PANELS, Ended, Forks, How
 #: What of the teacher is written: everything, and what `cache add` finds.
 ALL, SOME = "layers,logits,edge_scores,reliability,codes", "layers,logits"
 
+#: Two teachers of different widths.
+BOTH = "t t2"
+
 
 @dataclass(frozen=True)
 class Made:
@@ -19,10 +22,11 @@ class Made:
 
     folder: Path
 
-    def export(self, out: Path, signals: str = ALL) -> list[object]:
-        """Return the command that exports to `out`, in 4 shards of 300 rows."""
+    def export(self, out: Path, signals: str = ALL, teachers: str = "t") -> list[object]:
+        """Return the command that exports teachers to `out`, in 4 shards of 300 rows."""
         return [
-            *("export-features", self.folder / "t", "--graph", self.folder / "g", "--out", out),
+            *("export-features", *(self.folder / name for name in teachers.split())),
+            *("--graph", self.folder / "g", "--out", out),
             *("--for", signals, "--hops", 2, "--set", "codes=8", "--set", "shard_rows=300"),
         ]
 
@@ -36,7 +40,7 @@ class Made:
         return ["cache", "convert", self.folder / "all", "--dtype", "int8", "--out", out]
 
     def cache(self, name: str) -> Path:
-        """Return a finished cache: `all`, `some` or `int8`."""
+        """Return a finished cache: `all`, `some`, `int8`, or `mean`, of two teachers."""
         return self.folder / name
 
 
@@ -71,7 +75,10 @@ def made(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Made:
     done("import", "synthetic:csbm", *sets(sizes), "--out", made.folder / "g")
     split = ("--split", "random:40/20/40:0", "--device", "cpu")
     done("teach", made.folder / "g", *split, *sets(model), "--out", made.folder / "t")
+    more = ("--seed", 1, "--out", made.folder / "t2")
+    done("teach", made.folder / "g", *split, *sets({**model, "model.hidden": 8}), *more)
     done(*made.export(made.cache("all")))
+    done(*made.export(made.cache("mean"), ALL, BOTH))
     done(*made.export(made.cache("some"), SOME))
     done(*made.convert(made.cache("int8")))
     return made
@@ -90,6 +97,9 @@ def stories(made: Made) -> dict[str, Story]:
 
     return {
         "export": Story(lambda _: None, lambda f: made.export(f / "c"), made.cache("all")),
+        "mean": Story(
+            lambda _: None, lambda f: made.export(f / "c", ALL, BOTH), made.cache("mean")
+        ),
         "add": Story(copy, lambda f: made.add(f / "c"), made.cache("all")),
         "convert": Story(lambda _: None, lambda f: made.convert(f / "c"), made.cache("int8")),
     }

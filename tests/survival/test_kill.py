@@ -98,6 +98,18 @@ def operations(
     return {name: observe(forks, story, where / name) for name, story in stories.items()}
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_a_mean_of_teachers_survives(
+    forks: Forks,
+    stories: dict[str, Story],
+    operations: dict[str, Operations],
+    tmp_path: Path,
+    part: int,
+) -> None:
+    point = spread(operations["mean"], 4)[part]
+    survive(forks, stories["mean"], tmp_path, point)
+
+
 @pytest.mark.parametrize("part", range(5))
 def test_an_export_survives(
     forks: Forks,

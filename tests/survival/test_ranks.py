@@ -11,7 +11,7 @@ import pytest
 
 from g2t.errors import InputError, UsageError
 from g2t.export.share import Share, share_of, wait_for
-from tests.survival.conftest import Made
+from tests.survival.conftest import ALL, BOTH, Made
 from tests.survival.forks import (
     PANELS,
     ROOT,
@@ -50,6 +50,22 @@ def check_whole(ended: Sequence[Ended], made: Made, out: Path) -> None:
 def check_same(made: Made, out: Path) -> None:
     assert content(out) == content(made.cache("all"))
     assert digest(out) == digest(made.cache("all"))
+    assert names(out.parent) == ["c"]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_several_teachers_are_shared_as_well(
+    forks: Forks, made: Made, out: Path, count: int
+) -> None:
+    words = [
+        [*made.export(out, ALL, BOTH), "--worker", number, "--workers", count]
+        for number in range(count)
+    ]
+    jobs = [forks.start(command, HOW) for command in words]
+    ended = [forks.end(job) for job in jobs]
+    assert {one.code for one in ended} == {0}, ended
+    assert content(out) == content(made.cache("mean"))
+    assert digest(out) == digest(made.cache("mean"))
     assert names(out.parent) == ["c"]
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from g2t.averaging import average, fair_share
 from g2t.errors import MissingExtra, UsageError
-from g2t.teacher.descent import Descent, check_device, class_weights, rate_factor, training_loss
+from g2t.task import task_loss
+from g2t.teacher.descent import Descent, check_device, class_weights, rate_factor
 from g2t.teacher.settings import TrainSettings, teach_settings
 
 
@@ -49,13 +50,11 @@ def test_the_loss_smooths_labels_and_weighs_classes() -> None:
     labels = torch.tensor([0, 0, 1])
     logp = logits.log_softmax(1)
     weighted = -(0.5 * logp[0, 0] + 0.5 * logp[1, 0] + 2 * logp[2, 1]) / 3
-    found = training_loss(logits, labels, torch.tensor([0.5, 2.0]), options())
+    found = task_loss("binary", logits, labels, torch.tensor([0.5, 2.0]))
     torch.testing.assert_close(found, weighted)
     hard = -(logp[0, 0] + logp[1, 0] + logp[2, 1]) / 3
     smooth = 0.8 * hard - 0.2 * logp.mean()
-    torch.testing.assert_close(
-        training_loss(logits, labels, None, options(label_smoothing=0.2)), smooth
-    )
+    torch.testing.assert_close(task_loss("binary", logits, labels, None, 0.2), smooth)
 
 
 def test_the_running_mean_forgets_its_start() -> None:

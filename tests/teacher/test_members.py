@@ -12,7 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from g2t.artifact import open_artifact
-from g2t.errors import CheckFailed, InputError
+from g2t.errors import CheckFailed, InputError, UsageError
 from g2t.graph.bundle import Graph, read_graph, write_graph
 from g2t.graph.csr import compact
 from g2t.graph.importing import import_graph
@@ -20,7 +20,8 @@ from g2t.graph.splits import hide_test_labels, make_split
 from g2t.runtime import Silent
 from g2t.stage import Stage
 from g2t.teacher.baseline import compare
-from g2t.teacher.members import check_val, teach_members
+from g2t.teacher.members import check_val, members_of, teach_members
+from g2t.teacher.settings import teach_settings
 from g2t.teacher.store import read_teacher
 from g2t.teacher.train import teach
 from g2t_cli.app import app
@@ -163,9 +164,9 @@ def test_a_teacher_above_it_is_not(graph: Path, tmp_path: Path) -> None:
 
 def test_members_share_a_split_and_the_first_is_the_plain_one(graph: Path, tmp_path: Path) -> None:
     values = {**SMALL, "seed": 4}
-    made = teach_members(graph, tmp_path / "t", values, 3, device="cpu")
+    made = teach_members(graph, tmp_path / "t", {**values, "members": 3}, device="cpu")
     assert [teacher.path for teacher in made] == [tmp_path / "t" / str(i) for i in range(3)]
-    assert [teacher.record["seed"] for teacher in made] == [4, 1004, 2004]
+    assert [teacher.record["config"]["member"] for teacher in made] == [0, 1, 2]
     assert {teacher.record["summary"]["split"] for teacher in made} == {SPLIT + ":4"}
     assert len({teacher.record["inputs"]["split"] for teacher in made}) == 1
     assert len({files(teacher.path)["model.safetensors"] for teacher in made}) == 3
@@ -176,20 +177,20 @@ def test_members_share_a_split_and_the_first_is_the_plain_one(graph: Path, tmp_p
 
 def test_finished_members_stay_and_more_may_follow(graph: Path, tmp_path: Path) -> None:
     out = tmp_path / "t"
-    teach_members(graph, out, SMALL, 2, device="cpu")
+    teach_members(graph, out, {**SMALL, "members": 2}, device="cpu")
     stamps = [(out / str(i) / "run.json").stat().st_mtime_ns for i in range(2)]
-    assert len(teach_members(graph, out, SMALL, 3, device="cpu")) == 3
+    assert len(teach_members(graph, out, {**SMALL, "members": 3}, device="cpu")) == 3
     assert [(out / str(i) / "run.json").stat().st_mtime_ns for i in range(2)] == stamps
 
 
 def test_members_need_an_ordinary_folder(graph: Path, tmp_path: Path) -> None:
     teach(graph, tmp_path / "t", SMALL, device="cpu")
     with pytest.raises(InputError, match="is no ordinary folder"):
-        teach_members(graph, tmp_path / "t", SMALL, 2, device="cpu")
+        teach_members(graph, tmp_path / "t", {**SMALL, "members": 2}, device="cpu")
 
 
 def test_the_least_is_compared_with_the_validation_score(graph: Path, tmp_path: Path) -> None:
-    made = teach_members(graph, tmp_path / "t", SMALL, 2, device="cpu")
+    made = teach_members(graph, tmp_path / "t", {**SMALL, "members": 2}, device="cpu")
     scores = [teacher.record["summary"]["val"] for teacher in made]
     check_val(made, min(scores))
     with pytest.raises(CheckFailed, match="less than") as caught:
@@ -204,7 +205,7 @@ def test_the_command_prints_paths_and_leaves_with_6_below_the_least(
     command = ["teach", str(graph), "--split", SPLIT, "--out", str(out), "--seeds", "2"]
     command += ["--set", "train.epochs=2", "--set", "features=raw", "--device", "cpu", "--quiet"]
     plan = json.loads(CliRunner().invoke(app, [*command, "--dry-run"]).stdout)
-    assert [step["settings"]["seed"] for step in plan] == [0, 1000]
+    assert [step["settings"]["member"] for step in plan] == [0, 1]
     assert not out.exists()
     ended = CliRunner().invoke(app, [*command, "--min-val", "1"])
     assert ended.exit_code == 6
@@ -213,3 +214,14 @@ def test_the_command_prints_paths_and_leaves_with_6_below_the_least(
     again = CliRunner().invoke(app, [*command, "--min-val", "0", "--json"])
     assert again.exit_code == 0
     assert [record["path"] for record in json.loads(again.stdout)] == ended.stdout.split()
+
+
+def test_the_strong_preset_tries_both_scalings_and_three_seeds(graph: Path, tmp_path: Path) -> None:
+    settings = teach_settings({**SMALL, "preset": "strong"})
+    assert (settings.features, settings.members) == ("auto", 3)
+    own = teach_settings({**SMALL, "preset": "strong", "features": "row", "members": 2})
+    assert (own.features, own.members) == ("row", 2)
+    strong = members_of(tmp_path / "t", {**SMALL, "preset": "strong"})
+    assert [member.out.name for member in strong] == ["0", "1", "2"]
+    with pytest.raises(UsageError, match=r"preset"):
+        teach_settings({**SMALL, "preset": "weak"})

@@ -51,7 +51,7 @@ def test_each_layer_wins_over_the_ones_before(
     assert (settings.train.epochs, settings.train.lr) == (3, 0.3)  # --set
     assert settings.train.patience == 2  # the environment
     assert settings.train.weight_decay == 0.1  # the file
-    assert settings.model.hidden == 64  # the default
+    assert settings.model.layers == 2  # the default
     assert settings.teacher == "gcn"
 
 
@@ -135,7 +135,11 @@ def test_a_wrong_setting_is_named(values: dict[str, Any], said: str, hint: str) 
         ({"train": {"epohs": 5}}, "unknown setting train.epohs", "did you mean train.epochs?"),
         ({"model": {"hiden": 5}}, "unknown setting model.hiden", "did you mean model.hidden?"),
         ({"teacher": "gnc"}, "no teacher is called 'gnc'", "did you mean gcn?"),
-        ({"teacher": "foo"}, "no teacher is called 'foo'", "choose from: gat, gcn, sage"),
+        (
+            {"teacher": "foo"},
+            "no teacher is called 'foo'",
+            "choose from: appnp, gat, gat-sep, gatv2, gcn, gcn2, gin, pna, sage, sgc",
+        ),
         ({"model": {"heads": 2}}, "unknown setting model.heads", ""),  # a setting of gat alone
         ({"train": {"lr": -1}}, "setting train.lr: .*greater than 0", ""),
         ({"teacher": "gat", "model": {"hidden": 30}}, "model.hidden 30 is no multiple", ""),

@@ -60,13 +60,59 @@ def test_what_has_no_score_is_nan() -> None:
     assert math.isnan(score("accuracy", torch.zeros(2, 3), torch.tensor([-1, -1])))
     assert math.isnan(score("roc_auc", margins(1, 2), torch.tensor([1, 1])))
     assert math.isnan(score("roc_auc", torch.empty(0, 2), none))
-    assert math.isnan(agreement(torch.empty(0, 3), torch.empty(0, 3)))
+    assert math.isnan(agreement("multiclass", torch.empty(0, 3), torch.empty(0, 3)))
 
 
 def test_agreement_compares_the_named_classes() -> None:
     mine = torch.tensor([[1.0, 0], [0, 1], [0, 1], [1, 0]])
     theirs = torch.tensor([[9.0, 8], [9, 8], [0, 1], [1, 0]])
-    assert agreement(mine, theirs) == 0.75
+    assert agreement("binary", mine, theirs) == 0.75
+
+
+#: Three labels of four nodes: 3/4 of the pairs in order, all of two, and one value only.
+SEVERAL = torch.tensor([[0, 1, 1], [0, -1, 1], [1, 0, -1], [1, 0, 1]], dtype=torch.int8)
+SAID = torch.tensor([[0.1, 2.0, -1.0], [0.4, -9.0, 1.0], [0.35, -1.0, 9.0], [0.8, 1.0, 1.0]])
+
+
+def test_roc_auc_of_several_labels_is_the_mean_over_those_that_have_one() -> None:
+    assert score("roc_auc", SAID, SEVERAL) == pytest.approx((3 / 4 + 1) / 2)
+    alone = [
+        score("roc_auc", margins(*logits.tolist()), labels.long())
+        for logits, labels in zip(SAID.T, SEVERAL.T, strict=True)
+    ]
+    assert math.isnan(alone[2])
+    assert score("roc_auc", SAID, SEVERAL) == pytest.approx(sum(alone[:2]) / 2)
+
+
+def test_f1_counts_all_known_entries_together() -> None:
+    # True and said: 2 + 1 + 2; said only: 2 + 1 + 0; true only: 0 + 0 + 1.
+    assert score("f1", SAID, SEVERAL) == pytest.approx(2 * 5 / (2 * 5 + 3 + 1))
+    assert score("f1", SAID.half(), SEVERAL.clamp(max=0)) == 0.0
+
+
+@given(st.lists(st.tuples(st.floats(-3, 3), st.integers(-1, 1)), min_size=1, max_size=24))
+def test_scores_of_several_labels_ignore_what_is_unknown(entries: list[tuple[float, int]]) -> None:
+    logits = torch.tensor([[value, 1.0] for value, _ in entries])
+    labels = torch.tensor([[label, -1] for _, label in entries], dtype=torch.int8)
+    other = torch.where(labels < 0, -7.0, logits)
+    for metric in ("roc_auc", "f1"):
+        found, again = score(metric, logits, labels), score(metric, other, labels)
+        assert found == again or (math.isnan(found) and math.isnan(again))
+
+
+def test_several_labels_without_a_score_are_nan() -> None:
+    unknown = torch.full((2, 3), -1, dtype=torch.int8)
+    for metric in ("roc_auc", "f1"):
+        assert math.isnan(score(metric, torch.zeros(2, 3), unknown))
+        assert math.isnan(score(metric, torch.empty(0, 3), unknown[:0]))
+    assert math.isnan(score("roc_auc", torch.zeros(2, 3), unknown + 2))
+    assert math.isnan(score("f1", torch.zeros(2, 3), unknown + 1))
+
+
+def test_agreement_on_several_labels_counts_every_decision() -> None:
+    mine = torch.tensor([[1.0, -1, 2], [-3, 0.5, -1]])
+    theirs = torch.tensor([[9.0, 1, 2], [-1, -0.5, -2]])
+    assert agreement("multilabel", mine, theirs) == pytest.approx(4 / 6)
 
 
 def test_mean_and_sample_deviation() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from g2t.cache.format import Signal
 from g2t.config import Settings
 from g2t.student.base import Output
+from g2t.task import Task
 
 #: What a loss may ask of the cache; labels and edges are always there.
 Need = Literal["labels", "edges"] | Signal
@@ -33,26 +34,29 @@ class LossSettings(Settings):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a loss with parameters of its own has to fit.
+    """What a loss has to fit, above all one with parameters of its own.
 
     `student` are the widths of the student's blocks, `teacher` those of the teacher's layers, and
-    `codes` the number of codes of each teacher layer, empty where the cache holds none.
+    `codes` the number of codes of each teacher layer, empty where the cache holds none; `task` says
+    how logits are read.
     """
 
     student: tuple[int, ...]
     teacher: tuple[int, ...]
     codes: tuple[int, ...] = ()
+    task: Task = "multiclass"
 
 
 @dataclass(frozen=True)
 class Batch:
     """What the cache says of the rows of a batch.
 
-    `labels_B` are training labels, -1 elsewhere. Pair p says that row `source_P[p]` is an
-    in-neighbour of row `target_P[p]`, and `score_P` what the teacher thinks of that edge; only edge
-    losses get pairs, and rows for the neighbours. `reliability_B` is 0 where noise does not change
-    the teacher's certainty and 1 where it does most; `codes_BL` are the k-means codes of each
-    layer. What no loss asks for is empty; what no edge loss asks for lacks the neighbours.
+    `labels_B` are training labels, -1 elsewhere, [B, C] for several per node. Pair p says that row
+    `source_P[p]` is an in-neighbour of row `target_P[p]`, and `score_P` what the teacher thinks of
+    that edge; only edge losses get pairs, and rows for the neighbours. `reliability_B` is 0 where
+    noise does not change the teacher's certainty and 1 where it does most; `codes_BL` are the
+    k-means codes of each layer. What no loss asks for is empty; what no edge loss asks for lacks
+    the neighbours.
     """
 
     labels_B: Tensor
@@ -104,6 +108,7 @@ class Loss(nn.Module):
 
     def __init__(self, settings: LossSettings, sizes: Sizes) -> None:
         super().__init__()
+        self.task = sizes.task
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return the loss of a batch, a scalar."""

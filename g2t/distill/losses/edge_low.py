@@ -14,7 +14,8 @@ class EdgeLow(Loss):
     """Low-frequency knowledge of FF-G2M (Wu et al. 2023).
 
     L = mean over edges u -> v and self-loops of KL(softmax(t_u) ‖ softmax(z_v)): the student at v
-    also learns from the teacher at v's neighbours. When: homophilous graphs. Sibling: `lsp`.
+    also learns from the teacher at v's neighbours, several labels as in `soft`. When:
+    homophilous graphs. Sibling: `lsp`.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits", "edges"})
@@ -25,6 +26,8 @@ class EdgeLow(Loss):
             return nothing(output)
         anchors = torch.unique(batch.target_P)
         pairs = len(batch.source_P) + len(anchors)
-        own = tempered_kl(output.logits_BC[anchors], batch.logits_BC[anchors])
-        neighbours = tempered_kl(output.logits_BC[batch.target_P], batch.logits_BC[batch.source_P])
+        own = tempered_kl(self.task, output.logits_BC[anchors], batch.logits_BC[anchors])
+        neighbours = tempered_kl(
+            self.task, output.logits_BC[batch.target_P], batch.logits_BC[batch.source_P]
+        )
         return (own * len(anchors) + neighbours * len(batch.source_P)) / pairs

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, Sizes, nothing
 from g2t.student.base import Output
+from g2t.task import decisions, log_probabilities
 
 
 class ReliableEdgeSettings(LossSettings):
@@ -25,7 +26,8 @@ class ReliableEdge(Loss):
     edges v -> u, with w_v = 1 - ρ_v^a, where ρ_v in 0 … 1 is how much noise on the features changes
     the entropy of the teacher at v. The authors keep an edge with probability w_v and fit a anew in
     every epoch; here edges are weighted instead, so a batch has one value, and a is `power`, where
-    their fit starts. When: homophilous graphs. Sibling: `edge_low`, for which all neighbours count.
+    their fit starts. Several labels count as in `soft`. When: homophilous graphs.
+    Sibling: `edge_low`, for which all neighbours count.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits", "edges", "reliability"})
@@ -44,7 +46,8 @@ class ReliableEdge(Loss):
         student = torch.cat([anchors, batch.target_P])
         weight_P = 1 - batch.reliability_B[batch.source_P].clamp(0, 1) ** self.power
         weight = torch.cat([weight_P.new_ones(len(anchors)), weight_P])
-        theirs = (batch.logits_BC[teacher] / self.temperature).log_softmax(1)
-        ours = (output.logits_BC[student] / self.temperature).log_softmax(1)
+        theirs = log_probabilities(self.task, batch.logits_BC[teacher] / self.temperature)
+        ours = log_probabilities(self.task, output.logits_BC[student] / self.temperature)
         divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
-        return (weight * divergence).sum() / weight.sum()
+        mean = (weight * divergence).sum() / weight.sum()
+        return mean / decisions(self.task, output.logits_BC)

@@ -10,7 +10,8 @@ from g2t.config import Settings
 from g2t.errors import InputError
 from g2t.graph.bundle import Parts
 from g2t.graph.csr import Csr, Features, from_pairs
-from g2t.metrics import Metric
+from g2t.metrics import METRICS, Metric
+from g2t.task import Task, labelled
 
 Note = Callable[[str], None]
 
@@ -19,11 +20,12 @@ class SourceSettings(Settings):
     """What can be set for every source.
 
     `directed`: keep edges one-way, or store both ways (None: as the source has them; files of a
-    user are undirected). `metric`: `auto` is the source's own, accuracy where it has none.
+    user are undirected). `metric`: `auto` is the source's own, else accuracy, or roc_auc where
+    nodes have several labels.
     """
 
     directed: bool | None = None
-    metric: Literal["auto", "accuracy", "roc_auc"] = "auto"
+    metric: Literal["auto", "accuracy", "roc_auc", "f1"] = "auto"
 
 
 def clean_edges(
@@ -53,16 +55,23 @@ def clean_edges(
     return edges, directed
 
 
-def choose_metric(wanted: str, own: Metric, classes: int) -> Metric:
-    """Return the metric that was asked for, or the source's own for `auto`.
+def choose_metric(
+    wanted: Metric | Literal["auto"], own: Metric, task: Task, classes: int
+) -> Metric:
+    """Return the metric that was asked for, or for `auto` the source's own if it fits the task.
 
-    Raises InputError for ROC-AUC on other than two classes.
+    Raises InputError for a metric that the task does not have.
     """
-    if wanted == "roc_auc" and classes != 2:
-        raise InputError(
-            f"ROC-AUC needs two classes, and this graph has {classes}", "use --set metric=accuracy"
-        )
-    return own if wanted == "auto" else wanted  # type: ignore[return-value]
+    known = METRICS[task]
+    if wanted == "auto":
+        return own if own in known else known[0]
+    if wanted not in known:
+        if wanted == "roc_auc":
+            what = f"ROC-AUC needs two classes, and this graph has {classes}"
+        else:
+            what = f"metric {wanted} does not go with the {task} task of this graph"
+        raise InputError(what, f"use --set metric={known[0]}")
+    return wanted
 
 
 def settled(features: Csr) -> Features:
@@ -71,15 +80,15 @@ def settled(features: Csr) -> Features:
     return features.dense() if len(features.column_E) > rows * width / 4 else features
 
 
-def note_unlabelled(label_N: Tensor, note: Note) -> None:
+def note_unlabelled(labels: Tensor, note: Note) -> None:
     """Say how many nodes have no label, if any."""
-    unlabelled = int((label_N < 0).sum())
+    unlabelled = int((~labelled(labels)).sum())
     if unlabelled:
         note(f"{unlabelled} nodes have no label (-1)")
 
 
 def mask_splits(
-    masks: tuple[Tensor, Tensor, Tensor], label_N: Tensor, note: Note
+    masks: tuple[Tensor, Tensor, Tensor], labels: Tensor, note: Note
 ) -> dict[str, Parts]:
     """Turn train, val and test masks into splits: [N] is `public`, [N, S] are `official:0` ….
 
@@ -93,11 +102,12 @@ def mask_splits(
             for i in range(masks[0].shape[1])
         }
     splits = {}
+    known_N = labelled(labels)
     for name, parts in named.items():
-        unlabelled = sum(int((part & (label_N < 0)).sum()) for part in parts)
+        unlabelled = sum(int((part & ~known_N).sum()) for part in parts)
         if unlabelled:
             note(f"{unlabelled} nodes without a label are left out of split {name}")
-        train, val, test = ((part & (label_N >= 0)).nonzero().flatten() for part in parts)
+        train, val, test = ((part & known_N).nonzero().flatten() for part in parts)
         if len(train):
             splits[name] = Parts(train, val, test)
     return splits

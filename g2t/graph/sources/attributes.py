@@ -32,9 +32,10 @@ class ColumnReader:
             self.columns = [name for name in table.header if name not in reserved]
         else:
             self.columns = [table.column(name, "--feature-columns") for name in wanted]
-        if reserved[1] in self.columns:
+        label = next((name for name in reserved[1:] if name in self.columns), None)
+        if label is not None:
             raise InputError(
-                f"column {reserved[1]!r} is the label and cannot be a feature",
+                f"column {label!r} is the label and cannot be a feature",
                 "it would give the answer away; leave it out of --feature-columns",
             )
         self._parts: dict[str, list[Any]] = {name: [] for name in self.columns}

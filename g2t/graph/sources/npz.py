@@ -1,7 +1,8 @@
 """`npz:FILE`: one numpy archive, laid out as the filtered heterophilous graphs are.
 
-Arrays: `node_features` [N, F], `node_labels` [N] (0 … C-1, -1 where unknown), `edges` [E, 2] and
-optional boolean `train_masks`, `val_masks`, `test_masks` [S, N] (Platonov et al. 2023).
+Arrays: `node_features` [N, F], `node_labels` [N] (0 … C-1, -1 where unknown) or [N, C] (0 or 1 for
+each label, -1 or NaN where unknown), `edges` [E, 2] and optional boolean `train_masks`,
+`val_masks`, `test_masks` [S, N] (Platonov et al. 2023).
 """
 
 import zlib
@@ -25,6 +26,8 @@ from g2t.graph.sources.assemble import (
     mask_splits,
     note_unlabelled,
 )
+from g2t.graph.sources.labels import count_classes, label_matrix
+from g2t.task import task_of
 
 #: What numpy and scipy raise on files that are damaged, foreign, or hold pickles.
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, BadZipFile, zlib.error)
@@ -92,13 +95,13 @@ def _files(settings: SourceSettings, request: Request) -> dict[str, Path]:
 def _read(settings: SourceSettings, request: Request) -> Graph:
     path = Path(request.argument)
     arrays = load_arrays(path, ("node_features", "node_labels", "edges"), MASKS)
-    label_N = _labels(arrays["node_labels"], path)
-    nodes, classes = len(label_N), int(label_N.max()) + 1
+    labels = _labels(arrays["node_labels"], path)
+    nodes, classes = len(labels), count_classes(labels)
     features = dense_features(arrays["node_features"], f"node_features of {path}")
     if len(features) != nodes:
         raise InputError(f"{path} has {len(features)} rows of node_features and {nodes} labels")
     pairs_E2 = _pairs(arrays["edges"], nodes, path)
-    note_unlabelled(label_N, request.note)
+    note_unlabelled(labels, request.note)
     edges, directed = clean_edges(
         pairs_E2[:, 0], pairs_E2[:, 1], nodes, bool(settings.directed), request.note
     )
@@ -106,16 +109,18 @@ def _read(settings: SourceSettings, request: Request) -> Graph:
         name=path.stem,
         features=features,
         edges=edges,
-        labels=label_N,
+        labels=labels,
         classes=tuple(str(label) for label in range(classes)),
-        metric=choose_metric(settings.metric, "accuracy", classes),
+        metric=choose_metric(settings.metric, "accuracy", task_of(labels, classes), classes),
         directed=directed,
-        splits=_splits(arrays, label_N, request, path),
+        splits=_splits(arrays, labels, request, path),
     )
 
 
 def _labels(array: Any, path: Path) -> Tensor:
-    """Check [N] labels: whole numbers from -1 on, every class 0 … C-1 present."""
+    """Check [N] labels: whole numbers from -1 on, every class 0 … C-1 present; [N, C]: 0 or 1."""
+    if array.ndim == 2:
+        return label_matrix(array, f"node_labels of {path}")
     whole = array.dtype.kind in "iu" or (
         array.dtype.kind == "f" and bool((np.isfinite(array) & (array == np.floor(array))).all())
     )
@@ -157,7 +162,7 @@ def _pairs(array: Any, nodes: int, path: Path) -> Tensor:
 
 
 def _splits(
-    arrays: dict[str, Any], label_N: Tensor, request: Request, path: Path
+    arrays: dict[str, Any], labels: Tensor, request: Request, path: Path
 ) -> dict[str, Parts]:
     given = [name for name in MASKS if name in arrays]
     if not given:
@@ -167,12 +172,12 @@ def _splits(
         raise InputError(f"{path} has {given[0]!r} but no {absent!r}")
     shapes = {arrays[name].shape for name in MASKS}
     shape = arrays[MASKS[0]].shape
-    if len(shapes) > 1 or len(shape) != 2 or shape[1] != len(label_N):
-        raise InputError(f"the masks of {path} are not all [splits, {len(label_N)}]")
+    if len(shapes) > 1 or len(shape) != 2 or shape[1] != len(labels):
+        raise InputError(f"the masks of {path} are not all [splits, {len(labels)}]")
     if any(arrays[name].dtype.kind != "b" for name in MASKS):
         raise InputError(f"the masks of {path} are not boolean")
     train, val, test = (torch.from_numpy(arrays[name]).T for name in MASKS)
-    return mask_splits((train, val, test), label_N, request.note)
+    return mask_splits((train, val, test), labels, request.note)
 
 
 NPZ = Source(SourceSettings, _read, _files, ("FILE",))

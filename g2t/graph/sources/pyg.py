@@ -31,8 +31,10 @@ from g2t.graph.sources.assemble import (
     note_unlabelled,
     settled,
 )
+from g2t.graph.sources.labels import count_classes, label_matrix
 from g2t.graph.sources.npz import load_arrays
 from g2t.metrics import Metric
+from g2t.task import task_of
 
 PARTS = ("data", "indices", "indptr", "shape")
 
@@ -65,7 +67,7 @@ class _Raw:
     features: Features
     source_E: Tensor
     target_E: Tensor
-    label_N: Tensor
+    labels: Tensor
     splits: dict[str, Parts]
 
 
@@ -129,8 +131,9 @@ def _read(family: Family, settings: SourceSettings, request: Request) -> Graph:
     name = family.find(request.argument)
     files = list(_raw_files(family, settings, request).values())
     raw = _parse_npz(files[0]) if family.sparse else _parse(family, name, files, request)
-    nodes, classes = len(raw.label_N), int(raw.label_N.max()) + 1
-    note_unlabelled(raw.label_N, request.note)
+    nodes, classes = len(raw.labels), count_classes(raw.labels)
+    task = task_of(raw.labels, classes)
+    note_unlabelled(raw.labels, request.note)
     # As in PyG, the npz family is undirected whatever its files say.
     wanted = bool(settings.directed) if family.sparse else settings.directed
     edges, directed = clean_edges(raw.source_E, raw.target_E, nodes, wanted, request.note)
@@ -138,10 +141,10 @@ def _read(family: Family, settings: SourceSettings, request: Request) -> Graph:
         name=name,
         features=raw.features,
         edges=edges,
-        labels=raw.label_N,
+        labels=raw.labels,
         classes=tuple(str(label) for label in range(classes)),
         metric=choose_metric(
-            settings.metric, family.binary if classes == 2 else "accuracy", classes
+            settings.metric, family.binary if task == "binary" else "accuracy", task, classes
         ),
         directed=directed,
         splits=raw.splits,
@@ -162,13 +165,20 @@ def _parse(family: Family, name: str, files: list[Path], request: Request) -> _R
             raise InputError(
                 f"PyG cannot read {files[0].parent}: {error}", "replace the raw files and try again"
             ) from error
-    label_N = data.y.flatten().long()
+    labels = _labels(data.y, files[0].parent)
     splits = {}
     if "train_mask" in data:
         masks = (data.train_mask, data.val_mask, data.test_mask)
-        splits = mask_splits(masks, label_N, request.note)
+        splits = mask_splits(masks, labels, request.note)
     source_E, target_E = data.edge_index
-    return _Raw(compact(data.x), source_E, target_E, label_N, splits)
+    return _Raw(compact(data.x), source_E, target_E, labels, splits)
+
+
+def _labels(y: Tensor, folder: Path) -> Tensor:
+    """Return [N] or [N, 1] classes as int64 [N], several labels per node as int8 [N, C]."""
+    if y.dim() == 2 and y.shape[1] > 1:
+        return label_matrix(y.numpy(), f"y of {folder}")
+    return y.flatten().long()
 
 
 def _parse_npz(file: Path) -> _Raw:

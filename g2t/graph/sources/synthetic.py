@@ -2,7 +2,8 @@
 
 Classes are balanced and drawn at random; `degree` is the mean number of neighbours, `homophily` the
 fraction of edges within a class; features are the mean of the class, N(0, 1) in every column, plus
-`noise` times N(0, 1). The same settings give the same graph, bit for bit.
+`noise` times N(0, 1). With `labels` a node has so many labels of 0 or 1 instead of its class; each
+is 1 in half of the classes, drawn at random. The same settings give the same graph, bit for bit.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from g2t.errors import UsageError, did_you_mean
 from g2t.graph.bundle import Graph
 from g2t.graph.csr import from_pairs
 from g2t.graph.sources import Request, Source
 from g2t.graph.sources.assemble import SourceSettings, choose_metric
+from g2t.task import task_of
 
 
 class CsbmSettings(SourceSettings):
@@ -29,6 +32,7 @@ class CsbmSettings(SourceSettings):
     classes: int = Field(5, ge=2)
     homophily: float = Field(0.8, ge=0, le=1)
     features: int = Field(32, ge=1)
+    labels: int | None = Field(None, ge=2, description="labels per node; unset: its class alone")
     noise: float = Field(1.0, ge=0, allow_inf_nan=False)
     seed: int = Field(0, ge=0)
 
@@ -67,15 +71,26 @@ def _read(settings: CsbmSettings, request: Request) -> Graph:
     feature_NF = random.standard_normal((settings.nodes, settings.features), dtype=np.float32)
     feature_NF *= np.float32(settings.noise)
     feature_NF += mean_CF[label_N]
+    labels, count = torch.from_numpy(label_N), settings.classes
+    if settings.labels is not None:
+        labels, count = _several(labels, settings.labels, count, random), settings.labels
     return Graph(
         name="csbm",
         features=torch.from_numpy(feature_NF),
         edges=from_pairs(torch.cat([low_E, high_E]), torch.cat([high_E, low_E]), settings.nodes),
-        labels=torch.from_numpy(label_N),
-        classes=tuple(str(label) for label in range(settings.classes)),
-        metric=choose_metric(settings.metric, "accuracy", settings.classes),
+        labels=labels,
+        classes=tuple(str(label) for label in range(count)),
+        metric=choose_metric(settings.metric, "accuracy", task_of(labels, count), count),
         directed=False,
     )
+
+
+def _several(label_N: Tensor, labels: int, classes: int, random: np.random.Generator) -> Tensor:
+    """Return int8 labels [N, labels]; each is 1 in half of the classes, rounded down."""
+    one_CL = torch.zeros(classes, labels, dtype=torch.int8)
+    for label in range(labels):
+        one_CL[random.choice(classes, classes // 2, replace=False), label] = 1
+    return one_CL[label_N]
 
 
 def _counts(settings: CsbmSettings) -> tuple[int, int]:

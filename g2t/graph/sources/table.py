@@ -1,10 +1,10 @@
 """`table:`: a user's own graph, a table of nodes, a table of edges and, if wanted, features.
 
-Tables are CSV or Parquet. Ids and labels may be of any type; labels become classes by name. Text is
-compared as it stands, so `01` and `1` are two ids.
+Tables are CSV or Parquet. Ids and labels may be of any type; labels become classes by name, several
+label columns of 0 and 1 become several labels per node. Text is compared as it stands, so `01` and
+`1` are two ids.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,9 @@ from g2t.graph.sources.assemble import (
     note_unlabelled,
 )
 from g2t.graph.sources.attributes import ColumnReader, check_feature_file, read_features
+from g2t.graph.sources.labels import ClassColumn, LabelColumns
 from g2t.graph.sources.tabular import Chunk, Table, open_table, texts
-
-#: Label texts (in lower case) that say there is no label, and those that are whole numbers.
-MISSING = {"", "nan", "na", "n/a", "null", "none", "<na>"}
-WHOLE = re.compile(r"-?[0-9]+(\.0*)?")
+from g2t.task import task_of
 
 
 def _names(value: Any) -> Any:
@@ -41,6 +39,7 @@ def _names(value: Any) -> Any:
 class TableSettings(SourceSettings):
     """Which files and columns make the graph.
 
+    `label_column` may name several, parted by commas, for a task of several labels per node.
     `unknown_nodes`: what becomes of an edge end that no node row names; `add` makes it a node with
     zero features and no label, `drop` leaves the edge out.
     """
@@ -58,10 +57,10 @@ class TableSettings(SourceSettings):
 
 @dataclass(frozen=True)
 class _Nodes:
-    """The node table: row of every id, label texts, and features from columns if any."""
+    """The node table: row of every id, its labels, and features from columns if any."""
 
     index: dict[str, int]
-    labels: list[str]
+    labels: ClassColumn | LabelColumns
     features: Features | None
 
 
@@ -87,8 +86,8 @@ def _read(settings: TableSettings, request: Request) -> Graph:
     features = nodes.features
     if features is None:
         features = read_features(files["features"], nodes.index, rows)
-    label_N, classes = _classes(nodes.labels, len(nodes.index), files["nodes"])
-    note_unlabelled(label_N, request.note)
+    labels, classes = nodes.labels.labels(len(nodes.index))
+    note_unlabelled(labels, request.note)
     edges, directed = clean_edges(
         ends_E2[:, 0], ends_E2[:, 1], len(nodes.index), bool(settings.directed), request.note
     )
@@ -97,9 +96,11 @@ def _read(settings: TableSettings, request: Request) -> Graph:
         name=files["nodes"].stem,
         features=_padded(features, len(ids)),
         edges=edges,
-        labels=label_N,
+        labels=labels,
         classes=classes,
-        metric=choose_metric(settings.metric, "accuracy", len(classes)),
+        metric=choose_metric(
+            settings.metric, "accuracy", task_of(labels, len(classes)), len(classes)
+        ),
         directed=directed,
         ids=None if ids == tuple(map(str, range(len(ids)))) else ids,
     )
@@ -107,16 +108,15 @@ def _read(settings: TableSettings, request: Request) -> Graph:
 
 def _read_nodes(table: Table, settings: TableSettings, note: Note) -> _Nodes:
     id_column = _id_column(table, settings.id_column)
-    label_column = _label_column(table, settings.label_column)
+    labels = _labels(table, settings.label_column)
     reader = None
     if settings.features is None:
-        kept = (id_column, label_column)
+        kept = (id_column, *labels.columns)
         reader = ColumnReader(table, settings.feature_columns, kept)
     index: dict[str, int] = {}
-    labels: list[str] = []
-    for chunk in table.chunks([id_column, label_column, *(reader.columns if reader else ())]):
+    for chunk in table.chunks([id_column, *labels.columns, *(reader.columns if reader else ())]):
         _add_ids(index, chunk, id_column, table)
-        labels += texts(chunk.columns[label_column])
+        labels.take(chunk)
         if reader:
             reader.take(chunk)
     if not index:
@@ -130,12 +130,18 @@ def _id_column(table: Table, wanted: str | None) -> str:
     return "id" if "id" in table.header else table.header[0]
 
 
-def _label_column(table: Table, wanted: str | None) -> str:
+def _labels(table: Table, wanted: str | None) -> ClassColumn | LabelColumns:
+    """Return the reader of one label column, or of several where the text names several."""
     if wanted is not None:
-        return table.column(wanted, "--label-column")
+        # A column may have a comma in its own name.
+        names = [wanted] if wanted in table.header else wanted.split(",")
+        columns = tuple(table.column(name.strip(), "--label-column") for name in names)
+        if len(set(columns)) < len(columns):
+            raise UsageError(f"--label-column {wanted} names a column twice")
+        return ClassColumn(table, columns[0]) if len(columns) == 1 else LabelColumns(table, columns)
     for name in ("label", "y"):
         if name in table.header:
-            return name
+            return ClassColumn(table, name)
     raise InputError(
         f"{table.path} has no column 'label' or 'y'",
         f"name it with --label-column; its columns are {', '.join(table.header)}",
@@ -219,25 +225,6 @@ def _check_unknown(
             )
         if settings.unknown_nodes == "add":
             index.setdefault(text, len(index))
-
-
-def _classes(labels: list[str], nodes: int, path: Path) -> tuple[Tensor, tuple[str, ...]]:
-    """Return [N] labels and the names of the classes; whole numbers in order, texts by name.
-
-    A missing label is -1, and so is -1 itself where all labels are whole numbers.
-    """
-    found = {text for text in labels if text.lower() not in MISSING}
-    whole = all(WHOLE.fullmatch(text) for text in found)
-    name_of = {text: str(int(text.partition(".")[0])) if whole else text for text in found}
-    names = set(name_of.values()) - ({"-1"} if whole else set())
-    if not names:
-        raise InputError(f"no node of {path} has a label", "name the column with --label-column")
-    ordered = sorted(names, key=int) if whole else sorted(names)
-    number = {name: i for i, name in enumerate(ordered)}
-    code = {text: number.get(name, -1) for text, name in name_of.items()}
-    label_N = torch.full((nodes,), -1, dtype=torch.int64)
-    label_N[: len(labels)] = torch.tensor([code.get(text, -1) for text in labels])
-    return label_N, tuple(ordered)
 
 
 def _padded(features: Features, nodes: int) -> Features:

@@ -1,0 +1,89 @@
+"""Several teachers of one graph and one split, whose probabilities are averaged."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from g2t.errors import IntegrityError, UsageError
+from g2t.task import Task, log_probabilities
+from g2t.teacher.store import Teacher, TeacherFile
+
+T = TypeVar("T", Teacher, TeacherFile)
+
+#: A member whose validation score is this far below the best one rather harms the mean.
+LAGGARD = 0.02
+
+
+def mean_logits(task: Task, members: Sequence[Tensor]) -> Tensor:
+    """Return logits of the members' mean probabilities, [B, C]; one alone stays as it is.
+
+    Of classes log p̄, of labels log p̄ - log(1 - p̄). Averaged in logarithms, so that no probability
+    underflows to 0 (deep ensembles: Lakshminarayanan et al. 2017).
+    """
+    if len(members) == 1:
+        return members[0]
+    logs_MBC = torch.stack([log_probabilities(task, logits_BC.float()) for logits_BC in members])
+    mean: Tensor = torch.logsumexp(logs_MBC - torch.tensor(float(len(members))).log(), 0)
+    if task != "multilabel":
+        return mean
+    yes_BC, no_BC = mean.chunk(2, 1)
+    return yes_BC - no_BC
+
+
+def check_together(teachers: Sequence[Teacher] | Sequence[TeacherFile]) -> None:
+    """Raise UsageError where a teacher is given twice, IntegrityError where splits differ."""
+    first, seen = teachers[0], set[str]()
+    for teacher in teachers:
+        path, split = teacher.artifact.path, teacher.split
+        if teacher.artifact.digest in seen:
+            raise UsageError(f"teacher {path} is given twice", "name every teacher once")
+        seen.add(teacher.artifact.digest)
+        if split.digest != first.split.digest:
+            raise IntegrityError(
+                f"teacher {path} has split {split.name} ({split.digest[:19]}…), teacher "
+                f"{first.artifact.path} has {first.split.name} ({first.split.digest[:19]}…): one "
+                "may have learned from the test nodes of the other",
+                "give teachers of one split: g2t teach --split NAME with its last number",
+            )
+
+
+def arrange(teachers: Sequence[T], digests: Sequence[str], cache: Path) -> list[T]:
+    """Return the teachers of a cache in its order, in whatever order they are given.
+
+    Raises IntegrityError naming the first one that is foreign or missing.
+    """
+    known = {teacher.artifact.digest: teacher for teacher in teachers}
+    for digest, teacher in known.items():
+        if digest not in digests:
+            raise IntegrityError(
+                f"cache {cache} was not made from this teacher: {teacher.artifact.path} is "
+                f"{digest[:19]}…, that of the cache {_shown(digests)}",
+                "give the teacher that it was exported from",
+            )
+    for number, digest in enumerate(digests, 1):
+        if digest not in known:
+            raise IntegrityError(
+                f"cache {cache} was made from {len(digests)} teachers, and teacher {number} "
+                f"({digest[:19]}…) is missing",
+                "give every one of them, in any order",
+            )
+    return [known[digest] for digest in digests]
+
+
+def laggards(teachers: Iterable[TeacherFile]) -> list[tuple[TeacherFile, float, float]]:
+    """Return those far below the best, each with its own and with the best validation score."""
+    recorded = [(teacher, teacher.artifact.record.get("summary", {})) for teacher in teachers]
+    scored = [
+        (teacher, float(summary["val"]))
+        for teacher, summary in recorded
+        if isinstance(summary, dict) and isinstance(summary.get("val"), int | float)
+    ]
+    best = max((val for _, val in scored), default=0.0)
+    return [(teacher, val, best) for teacher, val in scored if val < best - LAGGARD]
+
+
+def _shown(digests: Iterable[str]) -> str:
+    return ", ".join(f"{digest[:19]}…" for digest in digests)

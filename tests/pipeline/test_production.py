@@ -1,0 +1,401 @@
+"""The production setting: nobody sees a held-out node before eval, which sees the whole graph."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from g2t.artifact import read_json
+from g2t.cache.check import open_cache
+from g2t.cache.format import SIGNALS, SplitEntry
+from g2t.distill.train import distill
+from g2t.errors import InputError, IntegrityError
+from g2t.evaluate import Sources, evaluate, open_case, scores_of
+from g2t.export import ExportSettings, export
+from g2t.graph.bundle import Graph, Parts, read_graph, write_graph
+from g2t.graph.csr import Csr, Features, from_pairs, from_scipy
+from g2t.graph.importing import import_graph
+from g2t.graph.splits import Split, make_split, read_split
+from g2t.runtime import Silent
+from g2t.stage import Stage
+from g2t.student.base import Inputs, predict
+from g2t.student.store import read_student
+from g2t.teacher.frame import structure_of
+from g2t.teacher.store import read_teacher
+from g2t.teacher.train import teach
+
+FEW: dict[str, Any] = {"train": {"epochs": 4}}
+STUDENTS: dict[str, dict[str, Any]] = {
+    "hop": {"student": "hop", "model": {"hops": 2}, **FEW},
+    "landmark": {"student": "landmark", **FEW},
+    "mlp": {"student": "mlp", **FEW},
+}
+#: As many losses as there are signals, so that every tensor of a cache is read.
+THOROUGH = {
+    "hop": STUDENTS["hop"],
+    "landmark": {"student": "landmark", "preset": "paper", **FEW},
+    "mlp": {
+        "student": "mlp",
+        "loss": {"codebook": {"weight": 1.0}, "reliable_edge": {"weight": 1.0}},
+        **FEW,
+    },
+}
+GRAPH = {"nodes": 160, "degree": 6.0, "classes": 3, "features": 6, "noise": 2.0}
+
+
+def g2t(*words: object) -> Result:
+    from g2t_cli.app import app
+
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def made(folder: Path, **values: Any) -> Graph:
+    """Return a generated graph of no folder."""
+    settings = {**GRAPH, **values}
+    return read_graph(
+        import_graph("synthetic:csbm", folder / "raw", settings, None, Silent(), False).path
+    )
+
+
+def store(graph: Graph, out: Path) -> Path:
+    with Stage(out, "graph", {}, {}, 0) as stage:
+        write_graph(graph, stage.path)
+        return stage.commit({}).path
+
+
+def walk(
+    folder: Path,
+    split: str,
+    settings: ExportSettings,
+    students: Mapping[str, Mapping[str, Any]] = STUDENTS,
+) -> Path:
+    """Teach, export and distil beside the folder's graph, in the production setting."""
+    values = {"split": split, "setting": "production", "model": {"hidden": 16}, "seed": 2}
+    teach(folder / "graph", folder / "teacher", {**values, "train": {"epochs": 10}})
+    export(folder / "teacher", folder / "graph", folder / "cache", settings)
+    for name, student in students.items():
+        distill(folder / "cache", folder / name, student)
+    return folder
+
+
+def sources(folder: Path, student: str, *parts: str) -> Sources:
+    return Sources(folder / student, folder / "graph", **{part: folder / part for part in parts})
+
+
+def split_of(folder: Path) -> Split:
+    return read_split(folder / "teacher" / "split.safetensors")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    store(made(folder), folder / "graph")
+    return walk(folder, "random:20/20/60:0", ExportSettings(dtype="fp32"))
+
+
+def scrambled(graph: Graph, held: Tensor) -> Graph:
+    """Return a graph where nothing of the held-out nodes is as it was."""
+    draw = torch.Generator().manual_seed(9)
+    seen = torch.ones(graph.nodes, dtype=torch.bool)
+    seen[held] = False
+    row_E, column_E = graph.edges.row_E, graph.edges.column_E.long()
+    kept = seen[row_E] & seen[column_E]
+    new = torch.randint(0, graph.nodes, (3 * len(held),), generator=draw)
+    ends = held.repeat(3)
+    source, target = torch.cat([column_E[kept], new, ends]), torch.cat([row_E[kept], ends, new])
+    labels = graph.labels.clone()
+    labels[held] = (labels[held] + 1) % len(graph.classes)
+    dense = graph.features.dense() if isinstance(graph.features, Csr) else graph.features.clone()
+    dense[held] = 1 + 50 * torch.rand(len(held), dense.shape[1], generator=draw)
+    features: Features = dense
+    if isinstance(graph.features, Csr):
+        features = from_scipy(csr_matrix(dense.numpy()))
+    edges = from_pairs(source, target, graph.nodes)
+    return replace(graph, features=features, edges=edges, labels=labels)
+
+
+def sparse(graph: Graph) -> Graph:
+    """Return the graph with bags of words: few enough that observed rows alone are scaled."""
+    draw = torch.Generator().manual_seed(4)
+    words = torch.rand(graph.nodes, 60, generator=draw)
+    words[:, 20:] *= torch.rand(graph.nodes, 40, generator=draw) > 0.95
+    words[:, :20] *= (torch.rand(graph.nodes, 20, generator=draw) > 0.8) & (
+        torch.arange(20) % 3 == graph.labels[:, None]
+    )
+    words[:, 0] += 0.5
+    return replace(graph, features=from_scipy(csr_matrix(words)))
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_what_held_out_nodes_are_like_changes_no_byte(tmp_path: Path, kind: str) -> None:
+    graph = made(tmp_path)
+    ids = torch.randperm(graph.nodes, generator=torch.Generator().manual_seed(1))
+    parts = Parts(*(part.sort().values for part in (ids[:30], ids[30:60], ids[60:])))
+    graph = replace(graph, splits={"public": parts})
+    graph = sparse(graph) if kind == "sparse" else graph
+    held = make_split(graph, "public", "production", 2).held
+    store(graph, tmp_path / "one" / "graph")
+    store(scrambled(graph, held), tmp_path / "two" / "graph")
+    settings = ExportSettings(signals=SIGNALS, hops=2, project="svd:4", codes=8, shard_rows=50)
+    one, two = (walk(tmp_path / name, "public", settings, THOROUGH) for name in ("one", "two"))
+    assert (one / "graph/graph.safetensors").read_bytes() != (
+        two / "graph/graph.safetensors"
+    ).read_bytes()
+    files = sorted(
+        path.relative_to(one)
+        for part in ("teacher", "cache", *THOROUGH)
+        for path in (one / part).glob("*.safetensors")
+    )
+    assert len(files) > 25
+    differ = [str(file) for file in files if (one / file).read_bytes() != (two / file).read_bytes()]
+    assert differ == []
+    scaling = [
+        read_json(folder / "teacher/model.json")["features"]["scaling"] for folder in (one, two)
+    ]
+    assert scaling == (["row", "row"] if kind == "sparse" else ["raw", "raw"])
+    for name in THOROUGH:
+        first, second = (
+            evaluate(sources(folder, name, "cache", "teacher")) for folder in (one, two)
+        )
+        for model in ("student", "teacher"):
+            assert first[model]["val"] == second[model]["val"]
+            assert first[model]["settings"]["tran"] == second[model]["settings"]["tran"]
+            assert first[model]["settings"]["ind"] != second[model]["settings"]["ind"]
+
+
+def test_cache_and_students_know_the_observed_nodes_only(home: Path) -> None:
+    split, cache = split_of(home), open_cache(home / "cache")
+    assert len(split.held) == 19
+    assert not torch.isin(cache.ids, split.held).any()
+    assert torch.equal(cache.ids, split.nodes)
+    assert len(cache.parts.test) == 96 - 19
+    entry = {"name": "random:20/20/60:0", "setting": "production", "seed": 0}
+    for known in (
+        read_json(home / "cache/manifest.json"),
+        read_json(home / "hop/model.json"),
+        evaluate(sources(home, "mlp")),
+    ):
+        assert known["split"] == {**entry, "digest": split.digest}
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_scores_equal_a_hand_computation(home: Path, name: str) -> None:
+    result = evaluate(sources(home, name, "cache", "teacher"))
+    graph, split = read_graph(home / "graph"), split_of(home)
+    features_NF = graph.features
+    assert isinstance(features_NF, Tensor)
+    model = read_student(home / name).model
+
+    def answers(nodes: Tensor, hops: int | None) -> Tensor:
+        """What the student says with the edges among some nodes, Â made densely; [N, C]."""
+        adjacency = torch.zeros(graph.nodes, graph.nodes)
+        adjacency[graph.edges.row_E, graph.edges.column_E.long()] = 1
+        adjacency = adjacency[nodes][:, nodes]
+        scale = (adjacency.sum(1) + 1).rsqrt()
+        operator = scale[:, None] * (adjacency + torch.eye(len(nodes))) * scale
+        tokens = [features := features_NF[nodes]]
+        for _ in range(model.hops):
+            tokens.append(operator @ tokens[-1])
+        inputs = Inputs(model.normalize(features if model.hops == 0 else torch.stack(tokens, 1)))
+        if model.hops:
+            inputs = Inputs(features, tokens=model.normalize(torch.stack(tokens, 1)))
+        said = torch.full((graph.nodes,), -1)
+        said[nodes] = predict(model, inputs, hops).argmax(1)
+        return said
+
+    def right(said: Tensor, nodes: Tensor) -> float:
+        return sum(int(said[n]) == int(graph.labels[n]) for n in nodes.tolist()) / len(nodes)
+
+    for hops, scores in [(None, result["student"]), *result["student"]["by_hops"].items()]:
+        seen = answers(split.nodes, None if hops is None else int(hops))
+        every = answers(torch.arange(graph.nodes), None if hops is None else int(hops))
+        tran, ind = right(seen, split.parts.test), right(every, split.held)
+        assert scores["val"] == pytest.approx(right(seen, split.parts.val))
+        assert scores["settings"] == pytest.approx(
+            {"tran": tran, "ind": ind, "prod": 0.8 * tran + 0.2 * ind}
+        )
+        assert scores["test"] == scores["settings"]["prod"]
+    teacher = read_teacher(home / "teacher").model
+    with torch.inference_mode():
+        structure = structure_of(graph.edges, torch.device("cpu"))
+        whole = teacher(features_NF, structure).logits_NC.argmax(1)
+    assert result["teacher"]["settings"]["ind"] == pytest.approx(right(whole, split.held))
+    seen, every = answers(split.nodes, None), answers(torch.arange(graph.nodes), None)
+    observed = evaluate(sources(home, name, "cache"))["agreement"] * len(split.parts.test)
+    same = observed + sum(int(every[n]) == int(whole[n]) for n in split.held.tolist())
+    assert result["agreement"] == pytest.approx(same / 96)
+
+
+def test_without_the_teacher_its_share_is_unknown_and_said_so(home: Path) -> None:
+    folder = ("--graph", home / "graph", "--cache", home / "cache")
+    printed = g2t("eval", home / "hop", *folder, "--json")
+    assert printed.exit_code == 0, printed.stderr
+    result, both = json.loads(printed.stdout), evaluate(sources(home, "hop", "cache", "teacher"))
+    assert "without --teacher" in printed.stderr
+    teacher = result["teacher"]
+    assert teacher["settings"] == {**both["teacher"]["settings"], "ind": None, "prod": None}
+    assert teacher["test"] is None
+    assert (teacher["val"], result["student"]) == (both["teacher"]["val"], both["student"])
+    quiet = g2t("eval", home / "hop", *folder, "--teacher", home / "teacher")
+    assert quiet.exit_code == 0
+    assert "without --teacher" not in quiet.stderr
+    assert "tran" in quiet.stdout
+    assert "production" in quiet.stdout
+    assert evaluate(sources(home, "hop"))["teacher"] is None
+
+
+def test_without_a_hop_an_unseen_node_is_answered_by_its_features_alone(home: Path) -> None:
+    case = open_case(sources(home, "hop"))
+    held = case.split.held
+    row_E, column_E = case.graph.edges.row_E, case.graph.edges.column_E.long()
+    apart = ~(torch.isin(row_E, held) | torch.isin(column_E, held))
+    edges = from_pairs(column_E[apart], row_E[apart], case.graph.nodes)
+    isolated = scores_of(replace(case, graph=replace(case.graph, edges=edges)))["student"]
+    connected = scores_of(case)["student"]
+    assert isolated["by_hops"]["0"] == connected["by_hops"]["0"]
+    assert isolated["settings"]["ind"] != connected["settings"]["ind"]
+    assert isolated["settings"]["tran"] == connected["settings"]["tran"]
+
+
+def test_one_class_among_the_held_out_gives_no_roc_auc(tmp_path: Path) -> None:
+    graph = made(tmp_path, classes=2, metric="roc_auc")
+    name = "random:20/20/60:1"
+    labels = graph.labels.clone()
+    labels[make_split(graph, name, "production").held] = 1
+    store(replace(graph, labels=labels), tmp_path / "graph")
+    walk(tmp_path, name, ExportSettings(), {"mlp": STUDENTS["mlp"]})
+    result = evaluate(sources(tmp_path, "mlp", "cache", "teacher"))
+    for model in ("student", "teacher"):
+        assert result[model]["test"] is None
+        assert result[model]["settings"]["tran"] > 0.5
+        assert (result[model]["settings"]["ind"], result[model]["settings"]["prod"]) == (None, None)
+
+
+def test_a_teacher_that_saw_the_held_out_nodes_is_refused(home: Path, tmp_path: Path) -> None:
+    distill(home / "cache", tmp_path / "alone", {**STUDENTS["mlp"], "preset": "none"})
+    values = {"split": "random:20/20/60:0", "train": {"epochs": 2}}
+    teach(home / "graph", tmp_path / "teacher", values)
+    with pytest.raises(IntegrityError, match=r"\(transductive\), student .* \(production\)"):
+        evaluate(Sources(tmp_path / "alone", home / "graph", teacher=tmp_path / "teacher"))
+
+
+def test_a_split_too_small_to_hold_out_from_is_refused(tmp_path: Path) -> None:
+    graph = made(tmp_path)
+    ids = torch.arange(graph.nodes)
+    few = replace(graph, splits={"public": Parts(ids[:30], ids[30:60], ids[60:64])})
+    store(few, tmp_path / "graph")
+    words = ("teach", tmp_path / "graph", "--setting", "production", "--out", tmp_path / "teacher")
+    refused = g2t(*words)
+    assert refused.exit_code == 3
+    assert "4 test nodes, too few to hold a fifth of them out" in refused.stderr
+    assert not (tmp_path / "teacher").exists()
+    five = replace(graph, splits={"public": Parts(ids[:30], ids[30:60], ids[60:65])})
+    assert len(make_split(five, "public", "production").held) == 1
+    with pytest.raises(InputError, match="has 4 test nodes"):
+        make_split(few, "public", "production")
+
+
+def test_a_manifest_names_the_setting_only_where_it_is_not_the_usual_one() -> None:
+    usual = {"name": "public", "digest": "sha256:1"}
+    assert SplitEntry.model_validate(usual).model_dump(mode="json") == usual
+    assert SplitEntry.model_validate(usual).setting == "transductive"
+    held = {**usual, "setting": "production", "seed": 3}
+    assert SplitEntry.model_validate(held).model_dump(mode="json") == held
+    for wrong in ({"setting": "production"}, {"seed": 3}, {"setting": "inductive", "seed": 1}):
+        with pytest.raises(ValueError, match="setting"):
+            SplitEntry.model_validate({**usual, **wrong})
+
+
+RECIPE = """
+source = "synthetic:csbm"
+split = "random:20/20/60"
+setting = "production"
+
+[import]
+nodes = 160
+degree = 6.0
+classes = 3
+features = 6
+noise = 2.0
+
+[teach]
+train = {epochs = 8}
+model = {hidden = 16}
+
+[students]
+hop = {train = {epochs = 3}, model = {hops = 1}}
+mlp = {train = {epochs = 3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    result = g2t("run", folder / "recipe.toml", "--seeds", "0:2", "--out", folder / "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "without --teacher" not in result.stderr
+    (folder / "printed.json").write_text(result.stdout)
+    return folder
+
+
+def test_the_table_of_a_run_has_the_parts_of_every_score(walked: Path) -> None:
+    table = json.loads((walked / "printed.json").read_text())
+    assert table["split"]["setting"] == "production"
+    folders = [walked / "out" / f"seed-{seed}" for seed in (0, 1)]
+    teacher, hop, mlp = table["rows"]
+    for row, student, part in ((teacher, "hop", "teacher"), (hop, "hop", "student")):
+        results = [read_json(f / f"evaluation-{student}" / "evaluation.json") for f in folders]
+        check(row, [result[part] for result in results])
+    for hops in ("0", "1"):
+        results = [read_json(f / "evaluation-hop" / "evaluation.json") for f in folders]
+        check(hop["by_hops"][hops], [result["student"]["by_hops"][hops] for result in results])
+    assert "by_hops" not in mlp
+    assert len(set(mlp["settings"]["ind"]["values"] + mlp["settings"]["tran"]["values"])) > 2
+
+
+def check(row: Mapping[str, Any], scores: list[Mapping[str, Any]]) -> None:
+    assert set(row["settings"]) == {"tran", "ind", "prod"}
+    assert row["values"] == row["settings"]["prod"]["values"]
+    for key, figures in row["settings"].items():
+        values = [score["settings"][key] for score in scores]
+        assert figures["values"] == values
+        assert figures["mean"] == pytest.approx(statistics.mean(values))
+        assert figures["std"] == pytest.approx(statistics.stdev(values))
+
+
+def test_people_see_the_parts_too_and_a_plan_says_how_many_are_held_out(walked: Path) -> None:
+    table = json.loads((walked / "printed.json").read_text())
+    again = g2t("run", walked / "recipe.toml", "--seeds", "0:2", "--out", walked / "out")
+    assert again.exit_code == 0, again.stderr
+    ind = table["rows"][1]["settings"]["ind"]
+    assert f"{100 * ind['mean']:.2f} ± {100 * ind['std']:.2f}" in again.stdout
+    words = ("--split", "random:20/20/60:0", "--setting", "production", "--dry-run")
+    plan = g2t("teach", walked / "out" / "graph", *words, "--out", walked / "no")
+    assert json.loads(plan.stdout)["held"] == 19
+    assert json.loads(plan.stdout)["nodes"] == 160 - 19
+    part = g2t(
+        "teach", walked / "out" / "graph", "--config", walked / "recipe.toml", "--print-config"
+    )
+    assert 'setting = "production"' in part.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("setting=inductive", "setting"), ("teach.setting=production", "setting of its own")],
+)
+def test_a_wrong_setting_fails_before_any_work(tmp_path: Path, key: str, said: str) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    out = tmp_path / "out"
+    result = g2t("run", tmp_path / "recipe.toml", "--set", key, "--out", out)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert not out.exists()
