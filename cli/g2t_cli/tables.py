@@ -21,7 +21,7 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
     named = f"{split['name']} ({split['digest'][7:19]}){_setting(split)}"
     title = f"{result['graph']}, {result['metric']} in %, split {named}"
     student, teacher = result["student"], result["teacher"]
-    parts = _parts(student)
+    parts = _parts(student or teacher)
     table = _table(title, "model", "val", *parts, "test")
 
     def add(name: str, scores: Mapping[str, Any]) -> None:
@@ -30,9 +30,10 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
 
     if teacher is not None:
         add(f"teacher {teacher['name']}", teacher)
-    add(f"student {student['name']}", student)
-    for hops, scores in student["by_hops"].items():
-        add(f"  with {hops} hops", scores)
+    if student is not None:
+        add(f"student {student['name']}", student)
+        for hops, scores in student["by_hops"].items():
+            add(f"  with {hops} hops", scores)
     _print(table)
     if result["agreement"] is not None:
         _print(f"agreement with the teacher on test nodes: {percent(result['agreement'])} %")

@@ -22,6 +22,9 @@ from g2t.tensors import load_tensors, save_tensors
 
 SCHEMA = "g2t.graph/1"
 
+#: Rows of features that are checked at a time.
+BLOCK = 65536
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -239,9 +242,15 @@ def _check_features(features: Features, error: type[InputError] | type[Integrity
         entry = int((~values.isfinite()).nonzero()[0])
         row, column = int(features.row_E[entry]), int(features.column_E[entry])
     else:
-        if bool(features.isfinite().all()):
+        # By blocks: what `isfinite` makes on its way is as large as what it is given.
+        blocks = enumerate(torch.split(features, BLOCK))
+        wrong = [index for index, block in blocks if not bool(block.isfinite().all())]
+        if not wrong:
             return
-        row, column = (int(i) for i in (~features.isfinite()).nonzero()[0])
+        start = wrong[0] * BLOCK
+        block = features[start : start + BLOCK]
+        row, column = (int(i) for i in (~block.isfinite()).nonzero()[0])
+        row += start
     raise error(
         f"the feature in row {row}, column {column} is NaN or infinite",
         "fill in or leave out missing values before the import",

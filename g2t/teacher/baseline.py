@@ -24,7 +24,7 @@ WIDTH, DROPOUT, RATE, DECAY = 64, 0.5, 0.01, 5e-4
 STEPS, EVERY = 200, 10
 
 #: Rows at most of a step, and of a block of the validation.
-ROWS, BLOCK = 4096, 65536
+ROWS, BLOCK = 1024, 65536
 
 
 class Perceptron(nn.Module):

@@ -206,7 +206,8 @@ def test_quiet_says_nothing_and_plain_says_lines(home: Path, tmp_path: Path) -> 
     quiet = CliRunner().invoke(app, [*start, str(tmp_path / "a"), "--quiet"])
     plain = CliRunner().invoke(app, [*start, str(tmp_path / "b")])
     assert (quiet.stderr, quiet.stdout) == ("", f"{tmp_path / 'a'}\n")
-    assert "teach step=3/3 loss=" in plain.stderr
+    assert "teach raw step=3/3 loss=" in plain.stderr
+    assert "teach row step=3/3 loss=" in plain.stderr
     assert plain.stdout == f"{tmp_path / 'b'}\n"
 
 
