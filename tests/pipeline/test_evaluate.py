@@ -170,7 +170,7 @@ def test_another_teacher_is_refused(three: Family, stranger: Family) -> None:
     with pytest.raises(IntegrityError, match="did not learn from teacher"):
         evaluate(three.sources("hop", teacher=other))
     for student in ("hop", "alone"):
-        with pytest.raises(IntegrityError, match="was not exported from teacher"):
+        with pytest.raises(IntegrityError, match="was not made from this teacher"):
             evaluate(three.sources(student, "cache", teacher=other))
 
 
