@@ -126,6 +126,7 @@ def test_rows_in_the_graphs_order_need_no_ids(graph_path: Path, tmp_path: Path) 
         graph.fingerprints()["graph"], split.digest,
     )  # fmt: skip
     teacher = manifest.teacher
+    assert (manifest.teachers, manifest.temperature) == (None, None)
     assert (teacher.name, teacher.layers, teacher.scaling) == ("mine", 1, "row")
     files_by_role = {"logits": files.logits, "layer-1": files.layers[0]}
     digests = {role: f"xxh3_128:{file_digest(path)}" for role, path in files_by_role.items()}

@@ -22,6 +22,7 @@ from g2t.export.deep import compare
 from g2t.runtime import Silent
 from g2t.teacher.several import mean_logits
 from tests.export.graphs import EVERYTHING, PLAIN, Taught, digests, odd_graph, store, write_teacher
+from tests.export.test_memory import least_of
 from tests.export.test_resume import Interrupted, Killer, Ledger
 from tests.export.test_signals_made import entropy, noisy_logits
 
@@ -196,12 +197,18 @@ def test_any_interruption_ends_in_the_same_bytes(
     assert digests(open_cache(tmp_path / "c").artifact) == digests(made.artifact)
 
 
-def test_the_least_memory_is_that_of_the_neediest(three: list[Taught], tmp_path: Path) -> None:
-    asked = ExportSettings.model_validate(EXACT)
+def test_the_least_memory_that_is_named_works_and_changes_no_byte(
+    made: Cache, three: list[Taught], tmp_path: Path
+) -> None:
+    asked = ExportSettings.model_validate({**EXACT, "signals": ALL})
     paths = [one.teacher for one in three]
-    with pytest.raises(UsageError, match="too small for this graph"):
+    with pytest.raises(UsageError, match="too small for this graph") as caught:
         export(paths, three[0].graph, tmp_path / "c", asked, memory=memory.GRAIN)
     assert list(tmp_path.iterdir()) == []
+    least = least_of(caught.value)
+    cache = export(paths, three[0].graph, tmp_path / "c", asked, memory=least)
+    assert cache is not None
+    assert digests(cache) == digests(made.artifact)
 
 
 @pytest.mark.parametrize(
