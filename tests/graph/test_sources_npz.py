@@ -12,6 +12,9 @@ import torch
 from g2t.errors import InputError
 from g2t.graph.bundle import Graph
 from g2t.graph.csr import Csr
+from g2t.graph.importing import import_graph
+from g2t.graph.sources import Request
+from g2t.runtime import Silent
 
 Bring = Callable[..., tuple[Graph, list[str]]]
 
@@ -167,3 +170,29 @@ def test_other_files_are_refused(bring: Bring, tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=said):
             bring(f"npz:{tmp_path / name}")
+
+
+def test_a_file_may_be_named_below_the_root(
+    bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies here comes first; the identity of an import does not depend on where it lay."""
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    save(root / "sub", arrays())
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    note = Request("sub/small.npz", root, lambda text: None)
+    assert note.file("sub/small.npz") == root / "sub" / "small.npz"
+    assert note.file("none.npz") == Path("none.npz")
+    source = "npz:sub/small.npz"
+    below = import_graph(source, work / "below", {}, root, Silent(), False)
+    (work / "sub").mkdir()
+    save(work / "sub", arrays())
+    assert note.file("sub/small.npz") == Path("sub/small.npz")
+    here = import_graph(source, work / "here", {}, root, Silent(), False)
+    direct = import_graph(
+        f"npz:{root / 'sub' / 'small.npz'}", work / "d", {}, None, Silent(), False
+    )
+    assert below.digest == here.digest == direct.digest
+    assert below.config == here.config == direct.config
