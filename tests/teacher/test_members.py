@@ -225,3 +225,19 @@ def test_the_strong_preset_tries_both_scalings_and_three_seeds(graph: Path, tmp_
     assert [member.out.name for member in strong] == ["0", "1", "2"]
     with pytest.raises(UsageError, match=r"preset"):
         teach_settings({**SMALL, "preset": "weak"})
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, of what it does
+@pytest.mark.parametrize("teacher", ["gcn", "appnp"])
+def test_a_compiled_training_is_the_same(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str
+) -> None:
+    """Traced as on CUDA, though run by the plain operators, whose results are the same bits."""
+    values = {**SMALL, "teacher": teacher, "train": {"epochs": 3, "ema": 0.5}}
+    plain = teach(graph, tmp_path / "plain", values, device="cpu").path
+    traced = torch.nn.Module.compile
+    monkeypatch.setattr("g2t.teacher.train.check_device", lambda *_: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: traced(self, backend="eager"))
+    values["train"] |= {"compile": True}
+    compiled = teach(graph, tmp_path / "compiled", values, device="cpu").path
+    assert files(compiled) == files(plain)
