@@ -108,11 +108,16 @@ def sync(path: Path) -> None:
 
 def is_artifact(path: Path) -> bool:
     """Tell whether a directory is an artefact of ours, finished or not, of any kind."""
+    return kind_of(path) is not None
+
+
+def kind_of(path: Path) -> str | None:
+    """Return what kind of artefact a directory says it is, unchecked; None if it is none."""
     try:
-        schema = read_json(path / RECORD).get("schema")
+        record = read_json(path / RECORD)
     except (InputError, IntegrityError):
-        return False
-    return isinstance(schema, str) and schema.startswith(FAMILY)
+        return None
+    return str(record.get("kind")) if str(record.get("schema")).startswith(FAMILY) else None
 
 
 def open_artifact(path: Path, kind: str, remembered: bool = True) -> Artifact:

@@ -1,10 +1,11 @@
 """All arrows of a recipe, over seeds: import, teach, export, distill, eval; finished parts stay.
 
 OUT is an ordinary folder: `OUT/graph`, `OUT/seed-S/{teacher,cache,student-NAME,evaluation-NAME}`,
-and `OUT/run.json` with the table.
+and `OUT/run.json` with the table. Several teachers stand in `teacher/0`, `teacher/1`, ….
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from g2t.config import layered, validate
 from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
-from g2t.evaluate import Sources, evaluate
+from g2t.evaluate import Sources, evaluate, evaluate_teachers
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph, resolve_import
 from g2t.graph.splits import check_name
 from g2t.metrics import mean_std, paired
-from g2t.recipe import Recipe
+from g2t.recipe import TEACHER, Recipe
 from g2t.runtime import Progress, choose_device
+from g2t.teacher.members import teach_members
 from g2t.teacher.settings import teach_settings
-from g2t.teacher.train import teach
 
 SCHEMA = "g2t.run/1"
 
@@ -65,26 +66,66 @@ def run(
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from error
     graph = import_graph(recipe.source, out / "graph", recipe.import_, root, progress, force).path
-    export_settings = _export_settings(recipe)
-    evaluations: dict[str, list[dict[str, Any]]] = {name: [] for name in recipe.students}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (TEACHER, *recipe.students)}
     for seed in seeds:
-        folder = out / f"seed-{seed}"
-        teacher, cache = folder / "teacher", folder / "cache"
-        progress.note(f"seed {seed}: teacher")
-        values = {**recipe.protocol, **recipe.teach, "seed": seed}
-        teach(graph, teacher, values, device=device, force=force, progress=progress)
-        export(teacher, graph, cache, export_settings, force=force, progress=progress)
+        walk = Walk(recipe, graph, out / f"seed-{seed}", seed, device, force, progress)
+        teachers = walk.teach()
+        if not recipe.students:
+            rows[TEACHER].append(walk.score(teachers))
+            continue
+        walk.export(teachers)
         for name in recipe.students:
-            progress.note(f"seed {seed}: {name}")
-            student = folder / f"student-{name}"
-            values = layered(recipe.student(name), {"seed": seed})
-            distill(cache, student, values, device=device, force=force, progress=progress)
-            sources = Sources(student, graph, cache, teacher)
-            result = evaluate(sources, folder / f"evaluation-{name}", force=force)
-            evaluations[name].append(result)
-    table = tabulate(evaluations, list(seeds), recipe.split)
+            rows[name].append(walk.student(name, teachers))
+        rows[TEACHER].append(rows[name][-1])
+    table = tabulate(rows, list(seeds), recipe.split)
     write_json(out / RECORD, table)
     return table
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One seed of a recipe, in a folder of its own."""
+
+    recipe: Recipe
+    graph: Path
+    folder: Path
+    seed: int
+    device: str
+    force: bool
+    progress: Progress
+
+    def teach(self) -> list[Path]:
+        """Train the teachers."""
+        self.progress.note(f"seed {self.seed}: teacher")
+        values = {**self.recipe.protocol, **self.recipe.teach, "seed": self.seed}
+        made = teach_members(
+            self.graph,
+            self.folder / "teacher",
+            values,
+            device=self.device,
+            force=self.force,
+            progress=self.progress,
+        )
+        return [teacher.path for teacher in made]
+
+    def score(self, teachers: Sequence[Path]) -> dict[str, Any]:
+        """Score the teachers alone."""
+        out = self.folder / f"evaluation-{TEACHER}"
+        return evaluate_teachers(teachers, self.graph, out, force=self.force)
+
+    def export(self, teachers: Sequence[Path]) -> None:
+        """Write the cache."""
+        settings, out = _export_settings(self.recipe), self.folder / "cache"
+        export(teachers, self.graph, out, settings, force=self.force, progress=self.progress)
+
+    def student(self, name: str, teachers: Sequence[Path]) -> dict[str, Any]:
+        """Distil one student and score it beside the teachers."""
+        self.progress.note(f"seed {self.seed}: {name}")
+        cache, out = self.folder / "cache", self.folder / f"student-{name}"
+        values = layered(self.recipe.student(name), {"seed": self.seed})
+        distill(cache, out, values, device=self.device, force=self.force, progress=self.progress)
+        sources = Sources(out, self.graph, cache, teachers)
+        return evaluate(sources, self.folder / f"evaluation-{name}", force=self.force)
 
 
 def _export_settings(recipe: Recipe) -> ExportSettings:
@@ -106,16 +147,18 @@ def _check_out(out: Path) -> None:
 def tabulate(
     evaluations: Mapping[str, Sequence[Mapping[str, Any]]], seeds: list[int], split: str
 ) -> dict[str, Any]:
-    """Gather evaluations (per student, one per seed) into `g2t.run/1`.
+    """Gather evaluations (of the teacher and per student, one per seed) into `g2t.run/1`.
 
     Test scores are fractions; `minus_teacher` is the mean difference to the teacher of the same
     seed with its standard error. In production `settings` has the parts of the test score too.
     """
-    first = next(iter(evaluations.values()))
+    first = evaluations[TEACHER]
     teacher, splits = [result["teacher"] for result in first], [result["split"] for result in first]
     setting = {key: value for key, value in splits[0].items() if key == "setting"}
-    rows = [_row("teacher", teacher, teacher)]
+    rows = [_row(TEACHER, teacher, teacher)]
     for name, results in evaluations.items():
+        if name == TEACHER:
+            continue
         row = _row(name, [result["student"] for result in results], teacher)
         hops = {
             k: _row(name, [result["student"]["by_hops"][k] for result in results], teacher)

@@ -31,6 +31,9 @@ STUDENTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+#: The row of the teacher in a table, so no name for a student.
+TEACHER = "teacher"
+
 #: A student's name becomes part of a folder's name.
 StudentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -44,7 +47,7 @@ class Recipe(Settings):
     import_: dict[str, Any] = Field(default_factory=dict, alias="import")
     teach: dict[str, Any] = Field(default_factory=dict)
     export: dict[str, Any] = Field(default_factory=dict)
-    students: dict[StudentName, dict[str, Any]] = Field(min_length=1)
+    students: dict[StudentName, dict[str, Any]]
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -71,6 +74,8 @@ def with_students(content: Mapping[str, Any]) -> dict[str, Any]:
 def read_recipe(content: Mapping[str, Any]) -> Recipe:
     """Check a recipe's own keys; raises UsageError naming the first wrong one."""
     recipe = validate(Recipe, with_students(content))
+    if TEACHER in recipe.students:
+        raise UsageError(f"a student cannot be called {TEACHER!r}", "choose another name for it")
     for name, part in {"teach": recipe.teach, **recipe.students}.items():
         if "seed" in part or (name == "teach" and not part.keys().isdisjoint({"split", "setting"})):
             raise UsageError(

@@ -9,6 +9,7 @@ def show_cache(summary: Mapping[str, Any]) -> None:
     teacher, sizes = summary["teacher"], summary["split_sizes"]
     several = len(summary["teachers"]) > 1
     parts = ", ".join(f"{part} {count}" for part, count in sizes.items())
+    setting = f", {summary['split']['setting']}" if "setting" in summary["split"] else ""
     facts = {
         "cache": summary["path"],
         "digest": summary["digest"],
@@ -17,7 +18,7 @@ def show_cache(summary: Mapping[str, Any]) -> None:
         "bytes": summary["bytes"],
         "task": f"{summary['task']}, {summary['classes']} classes, {summary['metric']}",
         "graph": f"{summary['graph']['name']} {_short(summary['graph'])}",
-        "split": f"{summary['split']['name']} {_short(summary['split'])}: {parts}",
+        "split": f"{summary['split']['name']} {_short(summary['split'])}: {parts}{setting}",
         "teacher": f"{teacher['name']} {_short(teacher)}: {teacher['layers']} layers, "
         f"features {teacher['scaling']}",
         **(

@@ -11,7 +11,10 @@ from g2t_cli.output import command, emit_json, progress
 
 @command
 def evaluate(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A trained student.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL…", help="A student; or a teacher, or several to average."),
+    ],
     graph: o.GraphOption,
     cache: Annotated[
         Path | None,
@@ -33,7 +36,7 @@ def evaluate(
     as_json: o.Json = False,
     force: o.Force = False,
 ) -> None:
-    """Score a student on its split, beside its teacher.
+    """Score a student on its split, beside its teacher; or a teacher alone.
 
     Test labels are read here and nowhere else. Without --out nothing is written.
 
@@ -50,13 +53,24 @@ def evaluate(
       g2t eval S --graph G --cache C --teacher T1 --teacher T2 --teacher T3
 
       g2t eval S --graph G --cache C --out runs/cora/evaluation
+
+      g2t eval runs/cora/teachers/* --graph runs/cora/graph
     """
-    from g2t.evaluate import Sources
+    from g2t.artifact import kind_of
+    from g2t.errors import UsageError
+    from g2t.evaluate import Sources, evaluate_teachers
     from g2t.evaluate import evaluate as run
 
-    sources = Sources(student, graph, cache, teachers)
-    with progress(quiet=False) as show:
-        result = run(sources, out, force=force, progress=show)
+    if kind_of(models[0]) == "teacher":
+        if cache or teachers:
+            raise UsageError("--cache and --teacher belong to a student", "leave them out")
+        result = evaluate_teachers(models, graph, out, force=force)
+    elif len(models) > 1:
+        raise UsageError(f"{models[0]} is no teacher: one student at a time", "name one alone")
+    else:
+        sources = Sources(models[0], graph, cache, teachers)
+        with progress(quiet=False) as show:
+            result = run(sources, out, force=force, progress=show)
     if as_json:
         emit_json(result)
         return

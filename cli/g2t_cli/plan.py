@@ -121,8 +121,11 @@ def student_plan(plan: "DistillPlan", out: Path, force: bool) -> dict[str, Any]:
 def run_plan(recipe: "Recipe", seeds: Sequence[int], out: Path) -> dict[str, Any]:
     """Describe a walk: which parts are there already, and which would be made."""
     from g2t.pipeline import check_recipe
+    from g2t.teacher.members import members_of
 
-    stages = ["teacher", "cache"]
+    teach = {**recipe.protocol, **recipe.teach}
+    stages = [str(member.out) for member in members_of(Path("teacher"), teach)]
+    stages += ["cache"] if recipe.students else ["evaluation-teacher"]
     for name in recipe.students:
         stages += [f"student-{name}", f"evaluation-{name}"]
     parts = ["graph", *(f"seed-{seed}/{stage}" for seed in seeds for stage in stages)]

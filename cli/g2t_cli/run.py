@@ -42,6 +42,12 @@ def run(
             rich_help_panel=o.INPUTS,
         ),
     ] = None,
+    teachers_only: Annotated[
+        bool,
+        typer.Option(
+            "--teachers-only", help="Train and score the teachers alone.", rich_help_panel=o.MODEL
+        ),
+    ] = False,
     root: o.Root = None,
     device: o.Device = "auto",
     print_config: o.PrintConfig = False,
@@ -61,6 +67,8 @@ def run(
 
       g2t run recipe:cora --seeds 0:5 --out runs/cora-seeds --json
 
+      g2t run recipe:cora --teachers-only --seeds 0:5 --out runs/cora-teachers
+
       g2t run recipe:cora --set split=cpf --seeds 0:5 --out runs/cora-cpf
 
       g2t run recipe:cora --set split=cpf --set setting=production --out runs/cora-production
@@ -74,6 +82,8 @@ def run(
     content = layered(
         with_students(read_config(recipe)), from_environment(tables), parse_sets(sets or [])
     )
+    if teachers_only:
+        content |= {"students": {}}
     if graph is not None:
         content |= {"source": f"folder:{graph}", "import": {}}
     parsed = read_recipe(content)

@@ -6,6 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+#: Columns where stdout is no terminal: enough for the parts of every score.
+WIDTH = 120
+
 
 def percent(value: float | None) -> str:
     """Return a fraction in percent, or a dash where there is none."""
@@ -18,7 +21,7 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
     named = f"{split['name']} ({split['digest'][7:19]}){_setting(split)}"
     title = f"{result['graph']}, {result['metric']} in %, split {named}"
     student, teacher = result["student"], result["teacher"]
-    parts = _parts(student)
+    parts = _parts(student or teacher)
     table = _table(title, "model", "val", *parts, "test")
 
     def add(name: str, scores: Mapping[str, Any]) -> None:
@@ -27,9 +30,10 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
 
     if teacher is not None:
         add(f"teacher {teacher['name']}", teacher)
-    add(f"student {student['name']}", student)
-    for hops, scores in student["by_hops"].items():
-        add(f"  with {hops} hops", scores)
+    if student is not None:
+        add(f"student {student['name']}", student)
+        for hops, scores in student["by_hops"].items():
+            add(f"  with {hops} hops", scores)
     _print(table)
     if result["agreement"] is not None:
         _print(f"agreement with the teacher on test nodes: {percent(result['agreement'])} %")
@@ -41,7 +45,9 @@ def show_run(result: Mapping[str, Any]) -> None:
     over = f"split {split['name']}{_setting(split)}, seeds {result['seeds']}"
     title = f"{result['graph']}, test {result['metric']} in %, {over}"
     parts = _parts(result["rows"][0])
-    table = _table(title, "model", *parts, "mean ± std", "minus teacher ± s.e.")
+    table = _table(
+        title, "model", *parts, "prod" if parts else "mean ± std", "minus teacher ± s.e."
+    )
     for row in result["rows"]:
         _add(table, row["name"], row, difference=row["name"] != "teacher")
         for hops, scores in row.get("by_hops", {}).items():
@@ -100,4 +106,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _print(content: Table | str) -> None:
-    Console(markup=False, highlight=False).print(content)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a file is as wide as its lines
+        console.width = max(console.width, WIDTH)
+    console.print(content)

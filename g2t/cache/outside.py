@@ -42,6 +42,7 @@ from g2t.graph.splits import Split, hide_test_labels, make_split
 from g2t.graph.structure import induced
 from g2t.runtime import Progress, Silent
 from g2t.stage import Stage
+from g2t.task import Task
 
 
 class OutsideSettings(Settings):
@@ -92,8 +93,9 @@ def import_cache(
         if stage.finished:
             show.note(f"{out} is done already")
             return stage.finished
-        if _are_probabilities(plan.answers[LOGITS].rows):
-            show.note(f"{files.logits} looks like probabilities; logits are their logarithms")
+        if _are_probabilities(plan.answers[LOGITS].rows, plan.graph.task):
+            wanted = "log p - log(1 - p)" if plan.graph.task == "multilabel" else "their logarithms"
+            show.note(f"{files.logits} looks like probabilities; logits are {wanted}")
         writer = CacheWriter(stage.path, len(plan.split.nodes), settings.shard_rows)
         _write_answers(writer, plan, show)
         manifest = _write_graph(writer, plan)
@@ -172,10 +174,11 @@ def _places(graph: Graph, split: Split, file: RowFile, common: tuple[Path, Ids] 
     return places(graph, split.nodes, ids, where)
 
 
-def _are_probabilities(file: RowFile) -> bool:
-    """Tell whether the first rows are shares of one."""
+def _are_probabilities(file: RowFile, task: Task) -> bool:
+    """Tell whether the first rows are shares of one, or each in 0 … 1 for several labels."""
     rows = np.asarray(file.values[:1000], dtype=np.float64)
-    return bool(((rows >= 0) & (rows <= 1)).all()) and np.allclose(rows.sum(1), 1, atol=1e-2)
+    inside = bool(((rows >= 0) & (rows <= 1)).all())
+    return inside and (task == "multilabel" or np.allclose(rows.sum(1), 1, atol=1e-2))
 
 
 def _write_answers(writer: CacheWriter, plan: OutsidePlan, progress: Progress) -> None:

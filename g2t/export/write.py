@@ -23,7 +23,7 @@ from g2t.export.layer import Layer
 from g2t.export.memory import check_budget
 from g2t.export.plan import ExportPlan, ExportSettings, Shape
 from g2t.export.projection import make_projection
-from g2t.export.several import Speech
+from g2t.export.several import Speech, Wanted
 from g2t.export.share import wait_for
 from g2t.export.signals import Unit, write_codes, write_edge_scores, write_reliability
 from g2t.export.source import FeatureSource, ShardSource, Source
@@ -99,6 +99,12 @@ class Making:
             for shard in range(self.work.writer.shards)
         )
 
+    def left_of(self, entries: Sequence[TensorEntry]) -> list[Wanted]:
+        """Return the tensors with their writers, nothing where all of them stand."""
+        if not self.lacks([entry.name for entry in entries]):
+            return []
+        return [(self.home(entry.name), entry) for entry in entries]
+
     def taught(self, what: str) -> ExportPlan:
         """Return the plan; raises UsageError where there is no teacher to compute `what`."""
         if self.plan is None:
@@ -124,13 +130,9 @@ def write_tensors(making: Making) -> None:
     asked = [name for signal in derived for name in tensors_of(signal, len(layers))]
     stay = {*making.entries, VALIDATION}
     kept = [entry.name for entry in (*wanted, *said) if entry.name in stay]
-    lacking = [entries for entries in (wanted, said) if making.lacks([e.name for e in entries])]
-    if making.lacks(kept) or (making.lacks(asked) and lacking):
-        homes = [
-            [(making.home(entry.name), entry) for entry in entries if entries in lacking]
-            for entries in (wanted, said)
-        ]
-        making.speech("layers and logits").write(*homes)
+    left = [making.left_of(wanted), making.left_of(said)]
+    if making.lacks(kept) or (making.lacks(asked) and any(left)):
+        making.speech("layers and logits").write(*left)
     if "edge_scores" in signals:
         last = layers[-1]
         write_edge_scores(making.work, making.source(last), last.width, making.entries[EDGE_SCORES])

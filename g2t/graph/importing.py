@@ -85,9 +85,8 @@ def _config(
     source: str, argument: str, settings: Settings, files: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return what identifies the import: no paths, since files count by digest, and no seed."""
-    is_path = bool(argument) and any(
-        Path(argument) in (file, file.parent) for file in files.values()
-    )
+    last = Path(argument).name
+    is_path = bool(last) and any(last in (file.name, file.parent.name) for file in files.values())
     name = source.partition(":")[0] if is_path or not argument else source
     return {"source": name, **settings.model_dump(mode="json", exclude={"seed", *files})}
 

@@ -1,4 +1,7 @@
-"""PNA (Corso et al. 2020): four aggregations of neighbours, each scaled by degree in three ways."""
+"""PNA (Corso et al. 2020): four aggregations of neighbours, each scaled by degree in three ways.
+
+The degree of a row is the number of its in-edges at hand: in a sampled part, of those in the part.
+"""
 
 from typing import ClassVar, Literal
 

@@ -30,6 +30,9 @@ class StackSettings(FrameSettings):
     """`model.*` of a stack of convolutions."""
 
     hidden: int = Field(64, ge=1, description="width of the hidden layers")
+    input_dropout: float | None = Field(
+        None, ge=0, lt=1, description="of the features; unset: as dropout"
+    )
     norm: Norm = "none"
     residual: bool = False
     pre: bool = Field(False, description="a linear layer before the convolutions")
@@ -65,6 +68,8 @@ class Stack(GNN):
         hidden = depth if settings.post else depth - 1
         super().__init__(outputs, hidden, joins=settings.jk != "none")
         self.dropout, self.jk = settings.dropout, settings.jk
+        given = settings.input_dropout
+        self.input_dropout = settings.dropout if given is None else given
         self.pre = InputLinear(features, width) if settings.pre else None
         inputs = [width if settings.pre else features] + [width] * (depth - 1)
         self.convolutions = nn.ModuleList(
@@ -88,13 +93,15 @@ class Stack(GNN):
         """Return what the first convolution reads, row by row."""
         if self.pre is None:
             return features
-        return F.relu(self.pre(drop_entries(features, self.dropout, self.training)))
+        return F.relu(self.pre(drop_entries(features, self.input_dropout, self.training)))
 
     def step(
         self, index: int, state: Features, structure: Structure, first: Features | None
     ) -> Tensor:
         """Return what convolution `index` and all that stands with it make of a state, [N, D]."""
-        given = drop_entries(state, self.dropout, self.training)
+        reads_features = index == 0 and self.pre is None
+        rate = self.input_dropout if reads_features else self.dropout
+        given = drop_entries(state, rate, self.training)
         output: Tensor = self.convolutions[index](given, structure)
         if len(self.shortcuts):
             output = output + self.shortcuts[index](given)

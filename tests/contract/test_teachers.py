@@ -105,6 +105,17 @@ def parts(trace: Trace) -> list[Tensor]:
     return [*trace.layers, trace.logits_NC]
 
 
+def same(name: str, found: Tensor, wanted: Tensor) -> None:
+    """Fail where two results differ by more than the order of sums explains.
+
+    PNA's standard deviation is the root of a difference of means: it loses half of the digits.
+    """
+    if name == "pna":
+        torch.testing.assert_close(found, wanted, rtol=2e-3, atol=2e-3)
+    else:
+        torch.testing.assert_close(found, wanted)
+
+
 @every_variation
 def test_a_trace_has_every_hidden_layer_after_its_activation(name: str, variation: str) -> None:
     model = build(name, variation)
@@ -133,7 +144,7 @@ def test_the_order_of_nodes_does_not_matter(name: str, variation: str) -> None:
     permuted = from_pairs(place[graph.column_E.long()], place[graph.row_E], NODES)
     before, after = run(model, features(), graph), run(model, features()[order], permuted)
     for one, other in zip(parts(before), parts(after), strict=True):
-        torch.testing.assert_close(one[order], other)
+        same(name, one[order], other)
 
 
 @every_variation
@@ -142,7 +153,7 @@ def test_dense_and_sparse_features_give_the_same(name: str, variation: str) -> N
     assert isinstance(sparse, Csr)
     traces = run(model, features(), edges()), run(model, sparse, edges())
     for one, other in zip(*map(parts, traces), strict=True):
-        torch.testing.assert_close(one, other)
+        same(name, one, other)
 
 
 @every_teacher
@@ -153,17 +164,21 @@ def test_sparse_and_dense_features_give_the_same_gradients(name: str) -> None:
         logits = model(given, structure(edges())).logits_NC
         F.cross_entropy(logits, torch.arange(NODES) % CLASSES).backward()  # type: ignore[no-untyped-call]
         gradients.append({k: p.grad for k, p in model.named_parameters()})
-    torch.testing.assert_close(gradients[0], gradients[1])
+    for one, other in zip(*(found.values() for found in gradients), strict=True):
+        assert one is not None
+        assert other is not None
+        same(name, one, other)
 
 
 @every_variation
 def test_gradients_reach_every_parameter(name: str, variation: str) -> None:
     model = build(name, variation)  # in eval mode, as a batch's own statistics hide biases
     logits = model(features(), structure(edges())).logits_NC
-    F.cross_entropy(logits, torch.arange(NODES) % CLASSES).backward()  # type: ignore[no-untyped-call]
+    draw = torch.Generator().manual_seed(7)
+    (logits * torch.randn(NODES, CLASSES, generator=draw)).sum().backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
-        assert bool((parameter.grad.abs() > 1e-9).any()), key
+        assert bool(parameter.grad.any()), key
 
 
 @every_teacher
@@ -221,7 +236,7 @@ def test_rows_with_all_that_they_hear_of_say_what_the_whole_graph_says(
         found: Trace = model(features()[near], part)
     wanted, own = run(model, features(), edges()), torch.searchsorted(near, rows)
     for one, other in zip(parts(found), parts(wanted), strict=True):
-        torch.testing.assert_close(one[own], other[rows])
+        same(name, one[own], other[rows])
 
 
 def test_a_total_counts_what_a_sampled_row_left_out() -> None:
@@ -270,3 +285,13 @@ def test_what_a_teacher_cannot_honour_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         teach_settings({"teacher": name, "model": model})
+
+
+@pytest.mark.parametrize("variation", ["plain", "pre-post"])
+def test_features_may_have_a_dropout_of_their_own(variation: str) -> None:
+    """What follows has none here, so only the features can make two passes differ."""
+    quiet = build("gcn", variation, dropout=0.0, input_dropout=0.0).train()
+    loud = build("gcn", variation, dropout=0.0, input_dropout=0.5).train()
+    for model, differs in ((quiet, False), (loud, True)):
+        passes = [run(model, features(), edges()).logits_NC for _ in range(2)]
+        assert torch.equal(*passes) is not differs

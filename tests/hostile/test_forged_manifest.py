@@ -57,6 +57,10 @@ def says(**facts: Any) -> Edit:
     return manifest(lambda content: content.update(facts))
 
 
+def split_says(**facts: Any) -> Edit:
+    return manifest(lambda content: content["split"].update(facts))
+
+
 def without(key: str) -> Edit:
     return manifest(lambda content: content.pop(key))
 
@@ -149,6 +153,13 @@ CASES: dict[str, Case] = {
     "shards of other rows": Case(says(shard_rows=30), "does not hold 30 rows"),
     "shards of huge rows": Case(says(shard_rows=HUGE), f"does not hold {HUGE} rows"),
     "an unknown metric": Case(says(metric="luck"), f"{DAMAGED} at metric"),
+    "an unknown setting": Case(split_says(setting="inductive"), f"{DAMAGED} at split.setting"),
+    "production without a seed": Case(split_says(setting="production"), f"{DAMAGED} at split"),
+    "a seed without production": Case(split_says(seed=1), f"{DAMAGED} at split"),
+    "a negative seed": Case(split_says(setting="production", seed=-1), f"{DAMAGED} at split.seed"),
+    "a seed that is text": Case(
+        split_says(setting="production", seed="1"), f"{DAMAGED} at split.seed"
+    ),
     "a metric of two classes": Case(says(metric="roc_auc"), "roc_auc is no score of"),
     "an unknown task": Case(says(task="regression"), f"{DAMAGED} at task"),
     "a task of two classes": Case(says(task="binary"), "3 classes do not make a binary task"),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Bernoulli
 from torchmetrics.functional.classification import multilabel_auroc
 
 from g2t.cache.check import open_cache
@@ -15,15 +16,17 @@ from g2t.distill.train import distill
 from g2t.errors import UsageError
 from g2t.evaluate import Sources, evaluate
 from g2t.export import ExportSettings, export
+from g2t.export.source import normal
 from g2t.graph.bundle import read_graph
 from g2t.graph.importing import import_graph
 from g2t.graph.splits import read_split
 from g2t.runtime import Silent
 from g2t.student.base import predict
 from g2t.student.store import read_student
-from g2t.teacher.forward import trace
+from g2t.teacher.forward import observed, trace
 from g2t.teacher.store import read_teacher
 from g2t.teacher.train import teach
+from tests.conftest import Notes
 
 GRAPH = {"nodes": 300, "degree": 8.0, "classes": 6, "labels": 5, "features": 12, "noise": 1.5}
 SIGNALS = ("layers", "logits", "edge_scores", "reliability", "codes")
@@ -89,10 +92,22 @@ def test_the_cache_says_what_it_holds_and_no_test_label(folder: Path) -> None:
 
 def test_reliability_is_the_entropy_of_all_labels_that_noise_moves(folder: Path) -> None:
     cache = open_cache(folder / "cache")
-    reliability = cache.whole("teacher-reliability")
-    assert isinstance(reliability, torch.Tensor)
-    assert float(reliability.min()) >= 0
-    assert float(reliability.max()) == 1
+    teacher, graph = read_teacher(folder / "teacher"), read_graph(folder / "graph")
+    scaling = teacher.facts["features"]["scaling"]
+    features, structure = observed(graph, teacher.split, scaling, torch.device("cpu"))
+    assert isinstance(features, torch.Tensor)
+    rows, columns = torch.arange(len(features))[:, None], torch.arange(features.shape[1])
+    with torch.inference_mode():
+        noisy = teacher.model(features + normal(rows, columns), structure).logits_NC
+    clean = trace(teacher, graph).logits_NC
+    before, after = (
+        Bernoulli(logits=logits.double()).entropy().sum(1)  # type: ignore[no-untyped-call]
+        for logits in (clean, noisy)
+    )
+    moved = (before - after).abs()
+    found = cache.whole("teacher-reliability")
+    assert isinstance(found, torch.Tensor)
+    torch.testing.assert_close(found[:, 0].double(), moved / moved.max(), rtol=0, atol=1e-4)
 
 
 def test_unknown_labels_teach_nothing(folder: Path, tmp_path: Path) -> None:
@@ -128,9 +143,14 @@ def test_one_choice_among_classes_is_not_asked_of_several_labels(
 def test_a_teacher_from_elsewhere(folder: Path, tmp_path: Path) -> None:
     logits = trace(read_teacher(folder / "teacher"), read_graph(folder / "graph")).logits_NC
     np.save(tmp_path / "logits.npy", logits.numpy())
-    files = OutsideFiles(folder / "graph", tmp_path / "logits.npy")
-    import_cache(files, tmp_path / "c", OutsideSettings(split="random:40/20/40:0"))
-    cache = open_cache(tmp_path / "c")
+    np.save(tmp_path / "shares.npy", logits.sigmoid().numpy())
+    settings, notes = OutsideSettings(split="random:40/20/40:0"), Notes()
+    for name in ("logits", "shares"):
+        files = OutsideFiles(folder / "graph", tmp_path / f"{name}.npy")
+        import_cache(files, tmp_path / name, settings, progress=notes)
+    said = "shares.npy looks like probabilities; logits are log p - log(1 - p)"
+    assert [text.endswith(said) for text in notes.texts] == [True]
+    cache = open_cache(tmp_path / "logits")
     assert torch.equal(cache.labels, open_cache(folder / "cache").labels)
-    distill(tmp_path / "c", tmp_path / "s", {"student": "mlp", "train": {"epochs": 10}})
+    distill(tmp_path / "logits", tmp_path / "s", {"student": "mlp", "train": {"epochs": 10}})
     assert evaluate(Sources(tmp_path / "s", folder / "graph"))["student"]["test"] > 0.75

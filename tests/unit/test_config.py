@@ -134,7 +134,7 @@ def test_a_wrong_setting_is_named(values: dict[str, Any], said: str, hint: str) 
     [
         ({"train": {"epohs": 5}}, "unknown setting train.epohs", "did you mean train.epochs?"),
         ({"model": {"hiden": 5}}, "unknown setting model.hiden", "did you mean model.hidden?"),
-        ({"teacher": "gnc"}, "no teacher is called 'gnc'", "did you mean gcn?"),
+        ({"teacher": "sgae"}, "no teacher is called 'sgae'", "did you mean sage?"),
         (
             {"teacher": "foo"},
             "no teacher is called 'foo'",

@@ -42,6 +42,13 @@ class Request:
     root: Path | None
     note: Callable[[str], None]
 
+    def file(self, name: str) -> Path:
+        """Return where a file lies that is named in settings: here, or else below `root`."""
+        path = Path(name)
+        if self.root is None or path.exists() or not (self.root / path).exists():
+            return path
+        return self.root / path
+
 
 @dataclass(frozen=True)
 class Source(Generic[S]):

@@ -89,11 +89,11 @@ def dense_features(array: Any, what: str) -> Features:
 
 
 def _files(settings: SourceSettings, request: Request) -> dict[str, Path]:
-    return {"file": Path(request.argument)}
+    return {"file": request.file(request.argument)}
 
 
 def _read(settings: SourceSettings, request: Request) -> Graph:
-    path = Path(request.argument)
+    path = request.file(request.argument)
     arrays = load_arrays(path, ("node_features", "node_labels", "edges"), MASKS)
     labels = _labels(arrays["node_labels"], path)
     nodes, classes = len(labels), count_classes(labels)

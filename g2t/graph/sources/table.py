@@ -72,8 +72,8 @@ def _files(settings: TableSettings, request: Request) -> dict[str, Path]:
         )
     if settings.features and settings.feature_columns:
         raise UsageError("features come from --features or --feature-columns, not from both")
-    files = {"nodes": Path(settings.nodes), "edges": Path(settings.edges)}
-    return files | ({"features": Path(settings.features)} if settings.features else {})
+    files = {"nodes": request.file(settings.nodes), "edges": request.file(settings.edges)}
+    return files | ({"features": request.file(settings.features)} if settings.features else {})
 
 
 def _read(settings: TableSettings, request: Request) -> Graph:

@@ -1,0 +1,129 @@
+"""Evaluations: of a student beside its teacher, or of teachers alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from g2t.artifact import read_json, write_json
+from g2t.evaluate.answers import Answers, Asked, agreement_of, answers_of, scores_in
+from g2t.evaluate.case import Case, Sources, digests_of, open_case
+from g2t.graph.bundle import Graph, read_graph
+from g2t.graph.splits import Split
+from g2t.runtime import Progress, Silent
+from g2t.stage import Stage
+
+SCHEMA = "g2t.evaluation/1"
+FILE = "evaluation.json"
+
+
+def evaluate(
+    sources: Sources,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
+
+    Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
+    """
+    case = open_case(sources)
+    if case.split.setting == "production" and case.cache is not None and not case.teachers:
+        (progress or Silent()).note(
+            "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
+            "so no prod and no test score"
+        )
+    return _kept(out, case.inputs, force, lambda: scores_of(case), "student")
+
+
+def evaluate_teachers(
+    teachers: Sequence[Path], graph: Path, out: Path | None = None, *, force: bool = False
+) -> dict[str, Any]:
+    """Return the scores of a teacher, or of several teachers' mean, as `g2t.evaluation/1`.
+
+    Raises IntegrityError where they did not learn from this graph and on one split.
+    """
+    from g2t.teacher.forward import check_graph_of
+    from g2t.teacher.several import check_together
+    from g2t.teacher.store import read_teacher
+
+    opened, bundle = [read_teacher(path) for path in teachers], read_graph(graph)
+    fingerprint = bundle.fingerprints()["graph"]
+    for teacher in opened:
+        check_graph_of(teacher, bundle.name, fingerprint)
+    check_together(opened)
+    name, split = " + ".join(teacher.name for teacher in opened), opened[0].split
+
+    def scores() -> dict[str, Any]:
+        answers = answers_of(opened, bundle, split)
+        return _result(bundle, split, None, {"name": name, **scores_in(bundle, split, answers)})
+
+    inputs = {"graph": fingerprint, **digests_of(opened)}
+    return _kept(out, inputs, force, scores, "teacher")
+
+
+def _kept(
+    out: Path | None,
+    inputs: Mapping[str, str],
+    force: bool,
+    scores: Callable[[], dict[str, Any]],
+    summed_up: str,
+) -> dict[str, Any]:
+    """Return scores, from the artefact at `out` if there is one, else computed and written."""
+    if out is None:
+        return scores()
+    with Stage(out, "evaluation", {}, inputs, 0, force) as stage:
+        if stage.finished is None:
+            result = scores()
+            write_json(stage.path / FILE, result)
+            stage.commit({part: result[summed_up][part] for part in ("val", "test")})
+    return read_json(out / FILE)
+
+
+def scores_of(case: Case) -> dict[str, Any]:
+    """Return `g2t.evaluation/1`: fractions on the validation and test nodes."""
+    student, graph, split, cache = case.student.model, case.graph, case.split, case.cache
+    asked = Asked(student, graph, split, None if cache is None else cache.tokens(student.hops))
+    own = asked.answers()
+    by_hops = {
+        str(hops): scores_in(graph, split, asked.answers(hops))
+        for hops in range(student.hops + 1 if student.hops else 0)
+    }
+    scores = {"name": case.student.name, **scores_in(graph, split, own), "by_hops": by_hops}
+    teacher = _teacher_answers(case)
+    if teacher is None:
+        return _result(graph, split, scores, None)
+    named = {"name": _teacher_name(case), **scores_in(graph, split, teacher)}
+    result = _result(graph, split, scores, named)
+    return {**result, "agreement": agreement_of(graph, split, own, teacher)}
+
+
+def _result(
+    graph: Graph, split: Split, student: dict[str, Any] | None, teacher: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "graph": graph.name,
+        "task": graph.task,
+        "metric": graph.metric,
+        "split": split.facts,
+        "student": student,
+        "teacher": teacher,
+        "agreement": None,
+    }
+
+
+def _teacher_answers(case: Case) -> Answers | None:
+    """Return what the teacher says by a pass over the graph, exact, else what the cache keeps.
+
+    A cache rounds as it says, and knows nothing of held-out nodes.
+    """
+    if case.teachers:
+        return answers_of(case.speakers, case.graph, case.split)
+    return None if case.cache is None else Answers(case.cache.logits().float())
+
+
+def _teacher_name(case: Case) -> str:
+    if case.teachers:
+        return " + ".join(teacher.name for teacher in case.speakers)
+    return "" if case.cache is None else case.cache.manifest.speaker_names
