@@ -217,7 +217,7 @@ def test_the_command_prints_paths_and_leaves_with_6_below_the_least(
 
 
 def test_the_strong_preset_tries_both_scalings_and_three_seeds(graph: Path, tmp_path: Path) -> None:
-    settings = teach_settings({**SMALL, "preset": "strong"})
+    settings = teach_settings({"preset": "strong"})
     assert (settings.features, settings.members) == ("auto", 3)
     own = teach_settings({**SMALL, "preset": "strong", "features": "row", "members": 2})
     assert (own.features, own.members) == ("row", 2)
