@@ -58,9 +58,10 @@ class Fit:
         Raises TrainingError when a loss is not finite, Stopped after a signal.
         """
         options = self.options
-        if options.compile:
-            self.model.compile()
         descent = Descent(self.model, options)
+        if options.compile:
+            validate(self.model, self.batches, self.task, self.metric)  # makes the operators
+            self.model.compile()
         checkpoint = Checkpoint(
             self.folder, descent.modules, descent.optimizer, options.checkpoint_seconds
         )

@@ -48,7 +48,7 @@ class TrainSettings(Settings):
     clip: float | None = Field(None, gt=0, description="most that a gradient's norm may be")
     ema: float = Field(0, ge=0, lt=1, description="decay of the averaged weights; 0: off")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of training; bf16 needs CUDA")
-    compile: bool = Field(False, description="torch.compile; needs CUDA")
+    compile: bool = Field(False, description="torch.compile; needs CUDA, and all nodes at once")
     batch: int | None = Field(None, ge=1, description="nodes per step; unset: all at once")
     sampler: Literal["neighbour", "clusters"] = Field(
         "neighbour", description="what a batch is: sampled neighbourhoods, or clusters (pymetis)"
@@ -67,6 +67,8 @@ class TrainSettings(Settings):
             raise ValueError("train.fanouts holds counts of at least 1, or -1 for all neighbours")
         if self.batch is None and (self.fanouts or self.sampler != "neighbour"):
             raise ValueError("train.fanouts and train.sampler need train.batch")
+        if self.batch is not None and self.compile:
+            raise ValueError("train.compile is for all nodes at once: every batch has a new shape")
         return self
 
 

@@ -122,6 +122,7 @@ def test_what_needs_cuda_says_so_elsewhere(
         ({"fanouts": [5]}, "need train.batch"),
         ({"sampler": "clusters"}, "need train.batch"),
         ({"batch": 4, "fanouts": [0]}, "at least 1, or -1"),
+        ({"batch": 4, "compile": True}, "all nodes at once"),
         ({"ema": 1.0}, "less than 1"),
         ({"clip": 0}, "greater than 0"),
         ({"schedule": "linear"}, "constant"),

@@ -217,7 +217,7 @@ def test_the_command_prints_paths_and_leaves_with_6_below_the_least(
 
 
 def test_the_strong_preset_tries_both_scalings_and_three_seeds(graph: Path, tmp_path: Path) -> None:
-    settings = teach_settings({**SMALL, "preset": "strong"})
+    settings = teach_settings({"preset": "strong"})
     assert (settings.features, settings.members) == ("auto", 3)
     own = teach_settings({**SMALL, "preset": "strong", "features": "row", "members": 2})
     assert (own.features, own.members) == ("row", 2)
@@ -225,3 +225,19 @@ def test_the_strong_preset_tries_both_scalings_and_three_seeds(graph: Path, tmp_
     assert [member.out.name for member in strong] == ["0", "1", "2"]
     with pytest.raises(UsageError, match=r"preset"):
         teach_settings({**SMALL, "preset": "weak"})
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, of what it does
+@pytest.mark.parametrize("teacher", ["gcn", "appnp"])
+def test_a_compiled_training_is_the_same(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str
+) -> None:
+    """Traced as on CUDA, though run by the plain operators, whose results are the same bits."""
+    values = {**SMALL, "teacher": teacher, "train": {"epochs": 3, "ema": 0.5}}
+    plain = teach(graph, tmp_path / "plain", values, device="cpu").path
+    traced = torch.nn.Module.compile
+    monkeypatch.setattr("g2t.teacher.train.check_device", lambda *_: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: traced(self, backend="eager"))
+    values["train"] |= {"compile": True}
+    compiled = teach(graph, tmp_path / "compiled", values, device="cpu").path
+    assert files(compiled) == files(plain)
