@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# Workers share the cores, and sums of several threads depend on how busy those are. Processes that
+# tests start inherit it; torch reads it when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
 import pytest
 

@@ -24,7 +24,10 @@ def teach(
     teacher: Annotated[
         str | None,
         typer.Option(
-            "--teacher", metavar="gcn|sage|gat", help="Kind of GNN.", rich_help_panel=o.MODEL
+            "--teacher",
+            metavar="gcn|sage|gat|…",
+            help="gcn, sage, gat, gatv2, gat-sep, gin, pna, appnp, gcn2 or sgc.",
+            rich_help_panel=o.MODEL,
         ),
     ] = None,
     split: Annotated[

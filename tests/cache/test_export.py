@@ -73,7 +73,12 @@ def store(graph: Graph, out: Path) -> Path:
 
 
 def make_teacher(graph: Path, out: Path, split: str) -> Path:
-    values = {"split": split, "model": {"hidden": 8, "layers": 3}, "train": {"epochs": 3}}
+    values = {
+        "split": split,
+        "features": "raw",
+        "model": {"hidden": 8, "layers": 3},
+        "train": {"epochs": 3},
+    }
     return teach(graph, out, values, device="cpu").path
 
 

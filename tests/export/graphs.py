@@ -186,7 +186,7 @@ def write_teacher(
     split: str = "public",
     seed: int = 0,
     described: bool = True,
-    features: str = "auto",
+    features: str = "raw",
     **model: Any,
 ) -> Taught:
     """Write a teacher of a graph with drawn weights; `described` false: it says nothing of them."""

@@ -43,10 +43,9 @@ def ring(metric: Metric = "accuracy") -> Graph:
     [
         ({"split": "cpff"}, "no split is called"),
         ({"split": "random:1/2"}, "no split is called"),
-        ({"teach": {"split": "cpf"}}, "split of its own"),
+        ({"teach": {"split": "cpf"}}, "split or setting of its own"),
         ({"teach": {"seed": 3}}, "seed"),
         ({"students": {"hop": {"seed": 3}}}, "seed"),
-        ({"students": {}}, "students"),
         ({"students": {"../up": {"student": "mlp"}}}, "students"),
         ({"students": {"a/b": {"student": "mlp"}}}, "students"),
         ({"teach": {"teacher": 5}}, "no name of a teacher"),
@@ -108,7 +107,8 @@ def test_a_missing_score_is_null_and_has_no_mean() -> None:
         facts = {"graph": "ring", "metric": "roc_auc", "split": split}
         return {**facts, "student": student, "teacher": teacher}
 
-    table = tabulate({"mlp": [result(0.5), result(None)]}, [0, 1], "public")
+    results = [result(0.5), result(None)]
+    table = tabulate({"teacher": results, "mlp": results}, [0, 1], "public")
     assert table["rows"][1]["values"] == [0.5, None]
     assert table["rows"][1]["mean"] is None
     json.dumps(table, allow_nan=False)

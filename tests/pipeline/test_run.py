@@ -155,10 +155,8 @@ def test_a_part_that_is_gone_is_made_again_to_the_same_bytes(walked: Path) -> No
     ("split", "name"), [("cpf", "cpf:{}"), ("random:30/30/40", "random:30/30/40:{}")]
 )
 def test_a_split_without_its_number_takes_the_seed(tmp_path: Path, split: str, name: str) -> None:
-    recipe = written(tmp_path, RECIPE.partition("[students]")[0])
-    students = "students={mlp={train={epochs=2}}}"
-    words = ("--set", f"split={split}", "--set", students, "--seeds", "3,5")
-    result = g2t("run", recipe, *words, "--out", tmp_path / "out", "--json")
+    words = ("--set", f"split={split}", "--teachers-only", "--seeds", "3,5")
+    result = g2t("run", written(tmp_path), *words, "--out", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.stderr
     for seed in (3, 5):
         teacher = open_artifact(tmp_path / "out" / f"seed-{seed}" / "teacher", "teacher")
