@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from g2t.artifact import open_artifact
 from g2t.errors import CheckFailed, InputError, UsageError
-from g2t.graph.bundle import Graph, read_graph, write_graph
+from g2t.graph.bundle import Graph, Parts, read_graph, write_graph
 from g2t.graph.csr import compact
 from g2t.graph.importing import import_graph
 from g2t.graph.splits import hide_test_labels, make_split
@@ -23,7 +23,7 @@ from g2t.teacher.baseline import compare
 from g2t.teacher.members import check_val, members_of, teach_members
 from g2t.teacher.settings import teach_settings
 from g2t.teacher.store import read_teacher
-from g2t.teacher.train import teach
+from g2t.teacher.train import plan_teacher, teach
 from g2t_cli.app import app
 
 SPLIT = "random:30/30/40"
@@ -241,3 +241,20 @@ def test_a_compiled_training_is_the_same(
     values["train"] |= {"compile": True}
     compiled = teach(graph, tmp_path / "compiled", values, device="cpu").path
     assert files(compiled) == files(plain)
+
+
+def test_members_hold_the_same_nodes_out(graph: Path, tmp_path: Path) -> None:
+    """A stored split has no seed in its name: the draw is that of the run, not of the member."""
+    data = read_graph(graph)
+    ids = torch.arange(data.nodes)
+    parts = Parts(ids[::3].clone(), ids[1::3].clone(), ids[2::3].clone())
+    with Stage(tmp_path / "g", "graph", {}, {}, 0) as stage:
+        write_graph(replace(data, splits={"public": parts}), stage.path)
+        stage.commit({})
+    values = {"split": "public", "setting": "production", "seed": 5, "members": 3}
+    plans = [
+        plan_teacher(tmp_path / "g", member.values) for member in members_of(tmp_path / "t", values)
+    ]
+    assert len(plans[0].split.held) == len(parts.test) // 5
+    assert len({plan.split.digest for plan in plans}) == 1
+    assert len({plan.settings.initial_seed for plan in plans}) == 3
