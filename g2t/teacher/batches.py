@@ -1,44 +1,15 @@
-"""What a training run looks at, step by step."""
+"""Batches of a training run: all nodes in every step, or what `g2t.teacher.sampled` draws."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from g2t.errors import UsageError
 from g2t.graph.bundle import Graph
-from g2t.graph.csr import Features
 from g2t.graph.splits import Split
+from g2t.teacher.batch import Batch, Batches
 from g2t.teacher.forward import observed
-from g2t.teacher.frame import Structure
 from g2t.teacher.settings import FANOUT, TrainSettings
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A part of the graph, or all of it, and the rows of it whose answers count, with labels."""
-
-    features: Features
-    structure: Structure
-    rows_B: Tensor
-    labels_B: Tensor
-
-
-class Batches(Protocol):
-    """Where batches come from; the same epoch gives the same ones whenever it is asked for.
-
-    `structure` is that of all nodes of the split.
-    """
-
-    structure: Structure
-
-    def train(self, epoch: int) -> Iterator[Batch]:
-        """Return the batches of an epoch, which cover the training nodes."""
-
-    def val(self) -> Iterator[Batch]:
-        """Return batches that cover the validation nodes, always the same."""
 
 
 class Whole:

@@ -13,7 +13,7 @@ from g2t.metrics import Metric, score
 from g2t.runtime import stop_on_signal
 from g2t.stage import Stage
 from g2t.task import Task, task_loss
-from g2t.teacher.batches import Batches
+from g2t.teacher.batch import Batches
 from g2t.teacher.descent import Descent
 from g2t.teacher.settings import TrainSettings
 

@@ -13,7 +13,7 @@ from g2t.graph.csr import Csr, from_pairs, take_rows
 from g2t.graph.scaling import scale_features
 from g2t.graph.splits import Split
 from g2t.graph.structure import induced
-from g2t.teacher.batches import Batch
+from g2t.teacher.batch import Batch
 from g2t.teacher.clusters import cluster
 from g2t.teacher.forward import observed_edges
 from g2t.teacher.frame import Structure, structure_of

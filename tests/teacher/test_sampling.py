@@ -17,7 +17,8 @@ from g2t.graph.bundle import Graph, Parts
 from g2t.graph.csr import Csr, compact, from_pairs
 from g2t.graph.splits import Split, hide_test_labels, make_split
 from g2t.teacher import TEACHERS
-from g2t.teacher.batches import Batch, Whole, make_batches
+from g2t.teacher.batch import Batch
+from g2t.teacher.batches import Whole, make_batches
 from g2t.teacher.sampled import Clusters, Sampled
 from g2t.teacher.sampling import NeighbourSampler, choose
 from g2t.teacher.settings import teach_settings
