@@ -47,6 +47,8 @@ class Case:
     @property
     def inputs(self) -> dict[str, str]:
         """Digests of all that the scores depend on."""
+        from g2t.teacher.several import digests_of
+
         known = {
             "student": self.student.artifact.digest,
             "graph": self.student.facts["graph"]["digest"],
@@ -60,12 +62,6 @@ class Case:
         """The teachers whose mean counts."""
         chosen = range(len(self.teachers)) if self.cache is None else self.cache.manifest.speakers
         return [self.teachers[position] for position in chosen] if self.teachers else []
-
-
-def digests_of(teachers: "Sequence[Teacher]") -> dict[str, str]:
-    """Return the identities of teachers by their roles: teacher, teacher-2, …"""
-    roles = ("teacher" if number == 1 else f"teacher-{number}" for number in range(1, 10**6))
-    return {role: teacher.artifact.digest for role, teacher in zip(roles, teachers, strict=False)}
 
 
 def open_case(sources: Sources) -> Case:

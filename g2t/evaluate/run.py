@@ -6,7 +6,7 @@ from typing import Any
 
 from g2t.artifact import read_json, write_json
 from g2t.evaluate.answers import Answers, Asked, agreement_of, answers_of, scores_in
-from g2t.evaluate.case import Case, Sources, digests_of, open_case
+from g2t.evaluate.case import Case, Sources, open_case
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split
 from g2t.runtime import Progress, Silent
@@ -44,7 +44,7 @@ def evaluate_teachers(
     Raises IntegrityError where they did not learn from this graph and on one split.
     """
     from g2t.teacher.forward import check_graph_of
-    from g2t.teacher.several import check_together
+    from g2t.teacher.several import check_together, digests_of
     from g2t.teacher.store import read_teacher
 
     opened, bundle = [read_teacher(path) for path in teachers], read_graph(graph)

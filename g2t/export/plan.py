@@ -28,7 +28,7 @@ from g2t.errors import InputError, UsageError
 from g2t.graph.lazy import GraphFile, open_graph
 from g2t.task import Task
 from g2t.teacher.forward import check_graph_of
-from g2t.teacher.several import check_together
+from g2t.teacher.several import check_together, digests_of
 from g2t.teacher.store import TeacherFile, open_teacher
 
 
@@ -237,8 +237,7 @@ def plan_of(
             f"topk {settings.topk} is more than the {classes} classes of {graph_path}",
             "choose a smaller one",
         )
-    others = {f"teacher-{i}": one.artifact.digest for i, one in enumerate(teachers[1:], 2)}
-    inputs = {"teacher": first.artifact.digest, **others, "graph": graph.fingerprint}
+    inputs = {**digests_of(teachers), "graph": graph.fingerprint}
     return ExportPlan(tuple(teachers), graph, settings, inputs)
 
 

@@ -106,6 +106,6 @@ def teach_settings(values: Mapping[str, Any]) -> TeachSettings[FrameSettings]:
     Raises UsageError naming the first wrong key.
     """
     teacher = look_up(TEACHERS, values.get("teacher", "gcn"), "teacher")
-    preset = PRESETS.get(values.get("preset", "plain"), {})
+    preset = PRESETS.get(str(values.get("preset")), {})
     resolved = layered({"model": {}}, preset, values)
     return validate(specialised(TeachSettings, teacher.Settings), resolved)

@@ -33,6 +33,12 @@ def mean_logits(task: Task, members: Sequence[Tensor]) -> Tensor:
     return yes_BC - no_BC
 
 
+def digests_of(teachers: Iterable[Teacher] | Iterable[TeacherFile]) -> dict[str, str]:
+    """Return the identities of teachers by the roles of inputs: teacher, teacher-2, …"""
+    digests = enumerate((teacher.artifact.digest for teacher in teachers), 1)
+    return {"teacher" if i == 1 else f"teacher-{i}": digest for i, digest in digests}
+
+
 def check_together(teachers: Sequence[Teacher] | Sequence[TeacherFile]) -> None:
     """Raise UsageError where a teacher is given twice, IntegrityError where splits differ."""
     first, seen = teachers[0], set[str]()

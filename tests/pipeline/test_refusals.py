@@ -49,6 +49,7 @@ def ring(metric: Metric = "accuracy") -> Graph:
         ({"students": {"../up": {"student": "mlp"}}}, "students"),
         ({"students": {"a/b": {"student": "mlp"}}}, "students"),
         ({"teach": {"teacher": 5}}, "no name of a teacher"),
+        ({"teach": {"preset": []}}, "preset"),
         ({"students": {"x": {"student": 5}}}, "no name of a student"),
         ({"students": {"x": {"student": "mlp", "preset": []}}}, "no preset"),
     ],
