@@ -49,6 +49,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing from its artefact") from None
+    except RuntimeError:  # torch opens the file once more, and another process may have been faster
+        if path.exists():
+            raise
+        raise IntegrityError(f"{path} is missing from its artefact") from None
     except SafetensorError as error:
         raise IntegrityError(f"{path} is damaged: {error}") from None
     except OSError as error:
