@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import Batch, Loss, LossSettings, Sizes
+from g2t.distill.losses.base import Batch, Loss, LossSettings, Sizes, nothing
 from g2t.student.base import Output
 
 #: Steps between two measurements of gradient norms.
@@ -16,7 +16,8 @@ REBALANCE_STEPS = 20
 
 class Objective(nn.Module):
     """Σ factor · term. The factor of a term with a share makes its gradient norm on the student
-    that share of the norm of all terms without one; a term with `until` fades out linearly.
+    that share of the norm of all terms without one; a term with `until` fades out linearly, and
+    one that has not begun or has ended is not computed.
     """
 
     def __init__(self, losses: Mapping[str, LossSettings], sizes: Sizes) -> None:
@@ -52,11 +53,15 @@ class Objective(nn.Module):
         values: dict[str, Tensor] = {}
         for name, term in self.terms.items():
             assert isinstance(term, Loss)
+            if self.settings[name].fade(done) == 0:
+                continue
             whole = "edges" in term.needs
             seen = (output, batch) if whole else (output.head(own), batch.head(own))
             values[name] = term(*seen)
         if parameters is not None:
             self._measure(values, done, parameters)
+        if not values:
+            return nothing(output), {}
         factors = self._factors(done)
         total = torch.stack([factors[name] * value for name, value in values.items()]).sum()
         logged = {f"loss.{name}": value.item() for name, value in values.items()}
@@ -67,8 +72,7 @@ class Objective(nn.Module):
         factors = {}
         for name, settings in self.settings.items():
             factor = settings.weight if settings.share is None else settings.weight * next(balance)
-            fade = 1.0 if settings.until is None else max(0.0, 1 - done / settings.until)
-            factors[name] = factor * fade
+            factors[name] = factor * settings.fade(done)
         return factors
 
     def _measure(
@@ -76,19 +80,17 @@ class Objective(nn.Module):
     ) -> None:
         """Set the balance of the terms with a share; keep it where nothing else pulls."""
         shares = {name: s.share for name, s in self.settings.items() if s.share is not None}
-        if not shares:
-            return
         factors = self._factors(done)
         fixed = [factors[name] * value for name, value in values.items() if name not in shares]
+        if values.keys().isdisjoint(shares) or not fixed:
+            return
         reference = _gradient_norm(torch.stack(fixed).sum(), parameters)
         if reference == 0:
             return
-        norms = {name: _gradient_norm(values[name], parameters) for name in shares}
-        balance = [
-            share * reference / norms[name] if norms[name] > 1e-12 else 0.0
-            for name, share in shares.items()
-        ]
-        self.balance = torch.tensor(balance)
+        for place, (name, share) in enumerate(shares.items()):
+            if name in values:
+                norm = _gradient_norm(values[name], parameters)
+                self.balance[place] = share * reference / norm if norm > 1e-12 else 0.0
 
 
 def _gradient_norm(value: Tensor, parameters: list[nn.Parameter]) -> float:

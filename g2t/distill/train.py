@@ -24,7 +24,7 @@ from g2t.metrics import score
 from g2t.network import write_network
 from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
 from g2t.stage import Stage
-from g2t.student.base import Inputs, answer
+from g2t.student.base import Inputs, answer, study
 from g2t.task import task_loss
 
 #: Weight of the epochs before in the running mean of validation scores.
@@ -114,7 +114,7 @@ def _train(
             means: dict[str, float] = {}
             for own, rows_B, batch in lesson.signals.batches(size):
                 rows_B, batch = rows_B.to(device), batch.to(device)
-                output = student(student.embed(lesson.inputs, rows_B), student.draw_hops(rows_B))
+                output = study(student, lesson.inputs, rows_B)
                 measured = parameters if state["step"] % REBALANCE_STEPS == 0 else None
                 done = state["step"] / steps
                 loss, terms = objective(output, batch, own, done, measured)

@@ -6,7 +6,7 @@ attends over the batch, so a node gets the same answer in any batch.
 Shape letters: `N` nodes, `B` batch, `T` tokens, `D` width, `C` classes, `F` features, `K` hops.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -66,14 +66,47 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Output:
-    """A student's answer for B nodes: logits, and one embedding per block."""
+    """A student's answer for B nodes: logits, and of every block an embedding and its tokens.
+
+    `blocks` are [B, D]; `states` [B, T, D] are the tokens that a block leaves, of which those of
+    the hops 0 … K come first. `reading` is there while training.
+    """
 
     logits_BC: Tensor
     blocks: tuple[Tensor, ...]
+    states: tuple[Tensor, ...] = ()
+    reading: "Reading | None" = None
 
     def head(self, count: int) -> "Output":
         """Return the answer for the first `count` nodes."""
-        return Output(self.logits_BC[:count], tuple(block[:count] for block in self.blocks))
+        return Output(
+            self.logits_BC[:count],
+            tuple(block[:count] for block in self.blocks),
+            tuple(state[:count] for state in self.states),
+            None if self.reading is None else self.reading.head(count),
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a student has just read, so that a loss can have it read again, changed.
+
+    Token k of row b counted only if k <= `hops_B[b]` (None: all counted).
+    """
+
+    student: "Student"
+    tokens_BTD: Tensor
+    hops_B: Tensor | None
+
+    def again(self, tokens_BTD: Tensor, hops_B: Tensor | None) -> Output:
+        """Return what the student says of other tokens, or with other hops at hand."""
+        output: Output = self.student(tokens_BTD, hops_B)
+        return output
+
+    def head(self, count: int) -> "Reading":
+        """Return what was read of the first `count` nodes."""
+        hops_B = None if self.hops_B is None else self.hops_B[:count]
+        return Reading(self.student, self.tokens_BTD[:count], hops_B)
 
 
 class Student(nn.Module):
@@ -122,6 +155,13 @@ class Student(nn.Module):
     def draw_hops(self, index_B: Tensor) -> Tensor | None:
         """Draw the hops at hand for each node of a training batch; None where there are none."""
         return None
+
+
+def study(student: Student, inputs: Inputs, index_B: Tensor) -> Output:
+    """Return a training student's answer for some nodes, with what it read."""
+    tokens_BTD, hops_B = student.embed(inputs, index_B), student.draw_hops(index_B)
+    output: Output = student(tokens_BTD, hops_B)
+    return replace(output, reading=Reading(student, tokens_BTD, hops_B))
 
 
 DENSE_DROPOUT = 0.5

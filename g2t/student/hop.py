@@ -114,11 +114,12 @@ class Hop(Student):
         if hops_B is not None:
             hop_T = torch.arange(tokens_BTD.shape[1], device=tokens_BTD.device)
             known_BT = hop_T <= hops_B[:, None]
-        blocks = []
+        blocks, states = [], []
         for block in self.blocks:
             tokens_BTD = block(tokens_BTD, known_BT)
+            states.append(tokens_BTD)
             blocks.append(self._gather(tokens_BTD, known_BT))
-        return Output(self.head(self.norm(blocks[-1])), tuple(blocks))
+        return Output(self.head(self.norm(blocks[-1])), tuple(blocks), tuple(states))
 
     def _gather(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
         """Return z_0 + Σ α_k z_k over the hops at hand, α = softmax(w · [z_0 ‖ z_k]), [B, D]."""

@@ -62,8 +62,9 @@ class Landmark(Student):
 
     def forward(self, tokens_BTD: Tensor, hops_B: Tensor | None = None) -> Output:
         """Read the one token of each node."""
-        blocks = []
+        states = []
         for block in self.blocks:
             tokens_BTD = block(tokens_BTD, None)
-            blocks.append(tokens_BTD[:, 0])
-        return Output(self.head(self.norm(blocks[-1])), tuple(blocks))
+            states.append(tokens_BTD)
+        blocks = tuple(state_BTD[:, 0] for state_BTD in states)
+        return Output(self.head(self.norm(blocks[-1])), blocks, tuple(states))

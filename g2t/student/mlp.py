@@ -48,4 +48,4 @@ class MLP(Student):
             state_BD = F.relu(layer(F.dropout(state_BD, self.dropout, self.training)))
             blocks.append(state_BD)
         logits_BC: Tensor = self.head(F.dropout(state_BD, self.dropout, self.training))
-        return Output(logits_BC, tuple(blocks))
+        return Output(logits_BC, tuple(blocks), tuple(block[:, None] for block in blocks))

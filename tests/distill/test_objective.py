@@ -99,7 +99,8 @@ def test_until_fades_linearly_to_zero(done: float, factor: float) -> None:
     _, output, batch, _ = scene()
     objective = objective_of(soft=SoftSettings(), gram=LossSettings(weight=2, until=0.4))
     total, logged = objective(output, batch, OWN, done, None)
-    assert logged["factor.gram"] == pytest.approx(factor)
+    assert logged.get("factor.gram", 0.0) == pytest.approx(factor)
+    assert ("loss.gram" in logged) == (factor > 0)
     assert logged["factor.soft"] == 1
     expected = logged["loss.soft"] + factor * logged["loss.gram"]
     assert total.item() == pytest.approx(expected, rel=1e-5)
@@ -157,3 +158,28 @@ def test_rows_of_neighbours_count_for_edge_losses_only() -> None:
 def test_wrong_settings_are_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         distill_settings(values)
+
+
+@pytest.mark.parametrize(
+    ("done", "factor"), [(0.0, 0.0), (0.19, 0.0), (0.2, 2.0), (0.3, 1.0), (0.4, 0.0), (0.9, 0.0)]
+)
+def test_a_term_begins_at_since_and_fades_from_there(done: float, factor: float) -> None:
+    _, output, batch, parameters = scene()
+    late = LossSettings(weight=2, since=0.2, until=0.4)
+    objective = objective_of(soft=SoftSettings(), gram=late)
+    total, logged = objective(output, batch, OWN, done, parameters)
+    assert logged.get("factor.gram", 0.0) == pytest.approx(factor)
+    assert ("loss.gram" in logged) == (factor > 0)
+    assert total.isfinite()
+
+
+def test_before_anything_begins_nothing_moves() -> None:
+    toy, output, batch, parameters = scene()
+    objective = objective_of(soft=SoftSettings(since=0.5), gram=LossSettings(share=0.1, since=0.5))
+    total, logged = objective(output, batch, OWN, 0.1, parameters)
+    assert total.item() == 0
+    assert not logged
+    total.backward()
+    assert all(bool((p.grad == 0).all()) for p in parameters if p.grad is not None)
+    with pytest.raises(UsageError, match="before since"):
+        distill_settings({"loss": {"gram": {"since": 0.5, "until": 0.5}}})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from g2t.cache.format import Signal
@@ -27,9 +27,24 @@ class LossSettings(Settings):
     share: float | None = Field(
         None, gt=0, description="gradient norm, as a share of the terms without a share"
     )
+    since: float = Field(0.0, ge=0, lt=1, description="part of the training before it begins")
     until: float | None = Field(
         None, gt=0, le=1, description="part of the training after which a linear decay reaches 0"
     )
+
+    @model_validator(mode="after")
+    def _some_time(self) -> "LossSettings":
+        if self.until is not None and self.until <= self.since:
+            raise ValueError(f"it would end at until = {self.until}, before since = {self.since}")
+        return self
+
+    def fade(self, done: float) -> float:
+        """Return the factor, 0 … 1, when a part `done` of the training is over."""
+        if done < self.since:
+            return 0.0
+        if self.until is None:
+            return 1.0
+        return max(0.0, (self.until - done) / (self.until - self.since))
 
 
 @dataclass(frozen=True)
