@@ -102,7 +102,7 @@ def test_until_fades_linearly_to_zero(done: float, factor: float) -> None:
     assert logged.get("factor.gram", 0.0) == pytest.approx(factor)
     assert ("loss.gram" in logged) == (factor > 0)
     assert logged["factor.soft"] == 1
-    expected = logged["loss.soft"] + factor * logged["loss.gram"]
+    expected = logged["loss.soft"] + factor * logged.get("loss.gram", 0.0)
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -174,7 +174,7 @@ def test_a_term_begins_at_since_and_fades_from_there(done: float, factor: float)
 
 
 def test_before_anything_begins_nothing_moves() -> None:
-    toy, output, batch, parameters = scene()
+    _, output, batch, parameters = scene()
     objective = objective_of(soft=SoftSettings(since=0.5), gram=LossSettings(share=0.1, since=0.5))
     total, logged = objective(output, batch, OWN, 0.1, parameters)
     assert total.item() == 0
