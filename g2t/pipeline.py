@@ -123,7 +123,16 @@ class Walk:
         self.progress.note(f"seed {self.seed}: {name}")
         cache, out = self.folder / "cache", self.folder / f"student-{name}"
         values = layered(self.recipe.student(name), {"seed": self.seed})
-        distill(cache, out, values, device=self.device, force=self.force, progress=self.progress)
+        second = values.get("second")
+        distill(
+            cache,
+            out,
+            values,
+            second=None if second is None else self.folder / f"student-{second}",
+            device=self.device,
+            force=self.force,
+            progress=self.progress,
+        )
         sources = Sources(out, self.graph, cache, teachers)
         return evaluate(sources, self.folder / f"evaluation-{name}", force=self.force)
 

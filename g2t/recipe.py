@@ -82,7 +82,21 @@ def read_recipe(content: Mapping[str, Any]) -> Recipe:
                 f"the recipe's table {name} sets a seed, split or setting of its own",
                 "a recipe has one split and setting, at its top, and the seeds of --seeds",
             )
+    _check_seconds(recipe)
     return recipe
+
+
+def _check_seconds(recipe: Recipe) -> None:
+    """Raise UsageError where a student learns from one that is not made before it."""
+    made: list[str] = []
+    for name, part in recipe.students.items():
+        second = part.get("second")
+        if second is not None and second not in made:
+            raise UsageError(
+                f"student {name} of the recipe learns from {second!r}, no student before it",
+                "name a student that stands above it",
+            )
+        made.append(name)
 
 
 def is_recipe(content: Mapping[str, Any]) -> bool:

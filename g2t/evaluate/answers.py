@@ -72,8 +72,8 @@ def answers_of(teachers: "Sequence[Teacher]", graph: Graph, split: Split) -> Ans
 
 
 def _mean_trace(teachers: "Sequence[Teacher]", graph: Graph, split: Split) -> Tensor:
+    from g2t.task import mean_logits
     from g2t.teacher.forward import trace
-    from g2t.teacher.several import mean_logits
 
     asked = [replace(teacher, split=split) for teacher in teachers]
     return mean_logits(graph.task, [trace(teacher, graph).logits_NC for teacher in asked])

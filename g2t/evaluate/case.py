@@ -97,8 +97,8 @@ def _split_of(student: TrainedStudent, graph: Graph) -> Split:
 
 def _check_cache(student: TrainedStudent, cache: Cache) -> None:
     for role, digest in student.artifact.inputs.items():
-        name = role.removeprefix("cache/")
-        if cache.manifest.digest_of(name) != digest:
+        part, _, name = role.partition("/")
+        if part == "cache" and cache.manifest.digest_of(name) != digest:
             raise IntegrityError(
                 f"student {student.artifact.path} was not distilled from cache "
                 f"{cache.artifact.path}: {name} differs",

@@ -20,6 +20,7 @@ from g2t.cache.format import SIGNALS, SplitEntry
 from g2t.distill.train import distill
 from g2t.errors import InputError, IntegrityError
 from g2t.evaluate import Sources, evaluate, open_case, scores_of
+from g2t.evaluate.answers import Asked
 from g2t.export import ExportSettings, export
 from g2t.graph.bundle import Graph, Parts, read_graph, write_graph
 from g2t.graph.csr import Csr, Features, from_pairs, from_scipy
@@ -264,7 +265,13 @@ def test_without_a_hop_an_unseen_node_is_answered_by_its_features_alone(home: Pa
     isolated = scores_of(replace(case, graph=replace(case.graph, edges=edges)))["student"]
     connected = scores_of(case)["student"]
     assert isolated["by_hops"]["0"] == connected["by_hops"]["0"]
-    assert isolated["settings"]["ind"] != connected["settings"]["ind"]
+    said = [
+        Asked(case.student.model, graph, case.split, None).answers().held_UC
+        for graph in (case.graph, replace(case.graph, edges=edges))
+    ]
+    assert said[0] is not None
+    assert said[1] is not None
+    assert not said[0].equal(said[1])
     assert isolated["settings"]["tran"] == connected["settings"]["tran"]
 
 
