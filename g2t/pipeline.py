@@ -14,7 +14,7 @@ from g2t.config import layered, validate
 from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
-from g2t.evaluate import Sources, evaluate, evaluate_teachers
+from g2t.evaluate import Setup, evaluate_in, evaluate_teachers
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph, resolve_import
 from g2t.graph.splits import check_name
@@ -74,8 +74,9 @@ def run(
             rows[TEACHER].append(walk.score(teachers))
             continue
         walk.export(teachers)
+        setup = walk.setup(teachers)
         for name in recipe.students:
-            rows[name].append(walk.student(name, teachers))
+            rows[name].append(walk.student(name, setup))
         rows[TEACHER].append(rows[name][-1])
     table = tabulate(rows, list(seeds), recipe.split)
     write_json(out / RECORD, table)
@@ -118,14 +119,17 @@ class Walk:
         settings, out = _export_settings(self.recipe), self.folder / "cache"
         export(teachers, self.graph, out, settings, force=self.force, progress=self.progress)
 
-    def student(self, name: str, teachers: Sequence[Path]) -> dict[str, Any]:
+    def setup(self, teachers: Sequence[Path]) -> Setup:
+        """Open what all students of this seed are scored beside."""
+        return Setup(self.graph, self.folder / "cache", teachers)
+
+    def student(self, name: str, setup: Setup) -> dict[str, Any]:
         """Distil one student and score it beside the teachers."""
         self.progress.note(f"seed {self.seed}: {name}")
         cache, out = self.folder / "cache", self.folder / f"student-{name}"
         values = layered(self.recipe.student(name), {"seed": self.seed})
         distill(cache, out, values, device=self.device, force=self.force, progress=self.progress)
-        sources = Sources(out, self.graph, cache, teachers)
-        return evaluate(sources, self.folder / f"evaluation-{name}", force=self.force)
+        return evaluate_in(setup, out, self.folder / f"evaluation-{name}", force=self.force)
 
 
 def _export_settings(recipe: Recipe) -> ExportSettings:
