@@ -16,6 +16,7 @@ from g2t.distill.train import distill
 from g2t.errors import InputError
 from g2t.evaluate import Setup, evaluate_in, evaluate_teachers
 from g2t.export import ExportSettings, export
+from g2t.export.add import add
 from g2t.graph.importing import import_graph, resolve_import
 from g2t.graph.splits import check_name
 from g2t.metrics import mean_std, paired
@@ -115,8 +116,21 @@ class Walk:
         return evaluate_teachers(teachers, self.graph, out, force=self.force)
 
     def export(self, teachers: Sequence[Path]) -> None:
-        """Write the cache."""
+        """Write the cache; one that stands gets what it lacks, and students of it stay valid."""
         settings, out = _export_settings(self.recipe), self.folder / "cache"
+        record = out / RECORD
+        if record.is_file() and not self.force:
+            have = read_json(record).get("config", {}).get("signals", [])
+            if not set(settings.signals) <= set(have):
+                add(
+                    out,
+                    settings.signals,
+                    teacher=teachers,
+                    graph=self.graph,
+                    progress=self.progress,
+                )
+            every = sorted({*have, *settings.signals})
+            settings = validate(ExportSettings, {**settings.model_dump(), "signals": every})
         export(teachers, self.graph, out, settings, force=self.force, progress=self.progress)
 
     def setup(self, teachers: Sequence[Path]) -> Setup:

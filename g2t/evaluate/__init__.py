@@ -8,9 +8,10 @@ graph is checked before anything is computed. `case` opens, `answers` asks and s
 """
 
 from g2t.evaluate.case import Case, Setup, Sources, open_case
-from g2t.evaluate.run import evaluate, evaluate_in, evaluate_teachers, scores_of
+from g2t.evaluate.run import EVALUATION, evaluate, evaluate_in, evaluate_teachers, scores_of
 
 __all__ = [
+    "EVALUATION",
     "Case",
     "Setup",
     "Sources",

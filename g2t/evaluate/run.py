@@ -13,7 +13,7 @@ from g2t.runtime import Progress, Silent
 from g2t.stage import Stage
 
 SCHEMA = "g2t.evaluation/1"
-FILE = "evaluation.json"
+EVALUATION = "evaluation.json"
 
 
 def evaluate(
@@ -88,9 +88,9 @@ def _kept(
     with Stage(out, "evaluation", {}, inputs, 0, force) as stage:
         if stage.finished is None:
             result = scores()
-            write_json(stage.path / FILE, result)
+            write_json(stage.path / EVALUATION, result)
             stage.commit({part: result[summed_up][part] for part in ("val", "test")})
-    return read_json(out / FILE)
+    return read_json(out / EVALUATION)
 
 
 def scores_of(case: Case) -> dict[str, Any]:
