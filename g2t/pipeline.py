@@ -14,8 +14,9 @@ from g2t.config import layered, validate
 from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
-from g2t.evaluate import Sources, evaluate, evaluate_teachers
+from g2t.evaluate import Setup, evaluate_in, evaluate_teachers
 from g2t.export import ExportSettings, export
+from g2t.export.add import add
 from g2t.graph.importing import import_graph, resolve_import
 from g2t.graph.splits import check_name
 from g2t.metrics import mean_std, paired
@@ -74,8 +75,9 @@ def run(
             rows[TEACHER].append(walk.score(teachers))
             continue
         walk.export(teachers)
+        setup = walk.setup(teachers)
         for name in recipe.students:
-            rows[name].append(walk.student(name, teachers))
+            rows[name].append(walk.student(name, setup))
         rows[TEACHER].append(rows[name][-1])
     table = tabulate(rows, list(seeds), recipe.split)
     write_json(out / RECORD, table)
@@ -114,11 +116,28 @@ class Walk:
         return evaluate_teachers(teachers, self.graph, out, force=self.force)
 
     def export(self, teachers: Sequence[Path]) -> None:
-        """Write the cache."""
+        """Write the cache; one that stands gets what it lacks, and students of it stay valid."""
         settings, out = _export_settings(self.recipe), self.folder / "cache"
+        record = out / RECORD
+        if record.is_file() and not self.force:
+            have = read_json(record).get("config", {}).get("signals", [])
+            if not set(settings.signals) <= set(have):
+                add(
+                    out,
+                    settings.signals,
+                    teacher=teachers,
+                    graph=self.graph,
+                    progress=self.progress,
+                )
+            every = sorted({*have, *settings.signals})
+            settings = validate(ExportSettings, {**settings.model_dump(), "signals": every})
         export(teachers, self.graph, out, settings, force=self.force, progress=self.progress)
 
-    def student(self, name: str, teachers: Sequence[Path]) -> dict[str, Any]:
+    def setup(self, teachers: Sequence[Path]) -> Setup:
+        """Open what all students of this seed are scored beside."""
+        return Setup(self.graph, self.folder / "cache", teachers)
+
+    def student(self, name: str, setup: Setup) -> dict[str, Any]:
         """Distil one student and score it beside the teachers."""
         self.progress.note(f"seed {self.seed}: {name}")
         cache, out = self.folder / "cache", self.folder / f"student-{name}"
@@ -133,8 +152,7 @@ class Walk:
             force=self.force,
             progress=self.progress,
         )
-        sources = Sources(out, self.graph, cache, teachers)
-        return evaluate(sources, self.folder / f"evaluation-{name}", force=self.force)
+        return evaluate_in(setup, out, self.folder / f"evaluation-{name}", force=self.force)
 
 
 def _export_settings(recipe: Recipe) -> ExportSettings:

@@ -7,7 +7,17 @@ Every score carries the split's name and digest, and the lineage of student, cac
 graph is checked before anything is computed. `case` opens, `answers` asks and scores, `run` writes.
 """
 
-from g2t.evaluate.case import Case, Sources, open_case
-from g2t.evaluate.run import evaluate, evaluate_teachers, scores_of
+from g2t.evaluate.case import Case, Setup, Sources, open_case
+from g2t.evaluate.run import EVALUATION, evaluate, evaluate_in, evaluate_teachers, scores_of
 
-__all__ = ["Case", "Sources", "evaluate", "evaluate_teachers", "open_case", "scores_of"]
+__all__ = [
+    "EVALUATION",
+    "Case",
+    "Setup",
+    "Sources",
+    "evaluate",
+    "evaluate_in",
+    "evaluate_teachers",
+    "open_case",
+    "scores_of",
+]
