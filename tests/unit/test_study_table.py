@@ -69,11 +69,11 @@ def test_one_seed_or_equal_differences_make_no_interval(
 
 
 def test_a_pair_of_rivals_is_one_comparison() -> None:
-    done = {"none": runs(0.5, 0.6), "soft": runs(0.7, 0.75), "new": runs(0.8, 0.9)}
+    done = {"none": runs(0.5, 0.6), "soft": runs(0.7, 0.75), "new": runs(0.8, 0.95)}
     table = table_of(done, ["soft", "none"])
     assert table["comparisons"] == 3  # none-soft, new-soft, new-none
     assert [set(row["minus"]) for row in table["rows"]] == [{"soft"}, {"none"}, {"soft", "none"}]
-    assert table["rows"][2]["minus"]["soft"]["mean"] == pytest.approx(0.125)
+    assert table["rows"][2]["minus"]["soft"]["mean"] == pytest.approx(0.15)
 
 
 def test_a_table_holds_what_was_run_and_the_teacher_of_each_seed() -> None:
