@@ -60,7 +60,7 @@ def _predict(student: Student, inputs: Inputs, hops: Sequence[int | None]) -> li
     """Return logits of all nodes, [N, C], for each number of hops; nodes are embedded once."""
     student.eval()
     parts: list[list[Tensor]] = [[] for _ in hops]
-    for index_B in torch.arange(len(inputs.features)).split(CHUNK):
+    for index_B in torch.split(torch.arange(len(inputs.features)), CHUNK):
         tokens_BTD = student.embed(inputs, index_B)
         for part, count in zip(parts, hops, strict=True):
             hops_B = None if count is None else torch.full_like(index_B, count)

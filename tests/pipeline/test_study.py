@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from g2t.artifact import open_artifact, read_json
 from g2t.config import read_config, recipe_names
 from g2t.distill.losses import LOSSES
+from g2t.distill.train import distill
 from g2t.errors import TrainingError, UsageError
 from g2t.recipe import is_study
 from g2t.study import check_study, read_study, select
@@ -214,10 +215,7 @@ def test_a_second_call_makes_nothing_and_a_lost_cell_is_made_alone(copy: Path) -
 def test_a_cell_that_is_killed_leaves_the_finished_ones_and_the_tables_of_them(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import g2t.pipeline as pipeline
-
     out, trained = copy / "out", list[str]()
-    distill = pipeline.distill
 
     def killed(cache: Path, student: Path, *rest: Any, **options: Any) -> Any:
         trained.append(f"{student.parent.name}/{student.name}")
@@ -225,7 +223,7 @@ def test_a_cell_that_is_killed_leaves_the_finished_ones_and_the_tables_of_them(
             raise KeyboardInterrupt
         return distill(cache, student, *rest, **options)
 
-    monkeypatch.setattr(pipeline, "distill", killed)
+    monkeypatch.setattr("g2t.pipeline.distill", killed)
     words = ("run", copy / "study.toml", "--only", "a/*/production/*", "--out", out, "--json")
     stopped = g2t(*words)
     assert stopped.exit_code == 130
@@ -304,16 +302,12 @@ def test_other_settings_are_refused_by_name_and_listed(copy: Path) -> None:
 def test_a_student_that_cannot_be_trained_is_named_and_the_others_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import g2t.pipeline as pipeline
-
-    distill = pipeline.distill
-
     def failing(cache: Path, student: Path, *rest: Any, **options: Any) -> Any:
         if student.name == "student-mlp-none":
             raise TrainingError("the loss is nan in epoch 0")
         return distill(cache, student, *rest, **options)
 
-    monkeypatch.setattr(pipeline, "distill", failing)
+    monkeypatch.setattr("g2t.pipeline.distill", failing)
     only = ("--only", "a/*/transductive/mlp/*", "--seeds", "0")
     result = g2t("run", written(tmp_path), *only, "--out", tmp_path / "out")
     assert result.exit_code == 5
