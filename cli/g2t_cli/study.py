@@ -67,15 +67,12 @@ def _plan(study: "Study", chosen: Sequence["Cell"], out: Path) -> dict[str, Any]
     from g2t.study import Standing, check_study
 
     standing = Standing(check_study(study), out)
-    cells = []
-    for cell in chosen:
-        states = {seed: standing.state(cell, seed) for seed in cell.seeds}
-        cells.append({"cell": cell.name, "seeds": {str(s): state for s, state in states.items()}})
-    found = [state for cell in cells for state in cell["seeds"].values()]
+    cells = [(cell, {str(s): standing.state(cell, s) for s in cell.seeds}) for cell in chosen]
+    found = [state for _, states in cells for state in states.values()]
     return {
         "schema": SCHEMA,
         "stage": "study",
         "out": str(out),
-        "cells": cells,
+        "cells": [{"cell": cell.name, "seeds": states} for cell, states in cells],
         "counts": {state: found.count(state) for state in ("done", "not run", "other settings")},
     }

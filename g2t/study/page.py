@@ -114,7 +114,7 @@ def _ranking(tiers: Mapping[str, Sequence[Mapping[str, Any]]], rival: str) -> li
             lines += [
                 f"## ({tier}) by validation",
                 "",
-                f"Mean difference of the validation score to `{rival}`; every table counts the same.",
+                f"Mean validation difference to `{rival}`; every table counts the same.",
                 "",
                 _line(["variant", f"− {rival}", "tables"]),
                 "|---|---|---|",

@@ -12,7 +12,7 @@ from g2t.artifact import open_artifact, read_json
 from g2t.config import read_config, recipe_names
 from g2t.errors import UsageError
 from g2t.pipeline import check_recipe
-from g2t.recipe import read_recipe
+from g2t.recipe import is_study, read_recipe
 
 RECIPE = """
 source = "synthetic:csbm"
@@ -196,7 +196,9 @@ def test_seeds_that_are_none_are_refused(tmp_path: Path, seeds: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize(
+    "name", [name for name in recipe_names() if not is_study(read_config(f"recipe:{name}"))]
+)
 def test_every_shipped_recipe_is_valid(name: str) -> None:
     checked = check_recipe(read_recipe(read_config(f"recipe:{name}")))
     assert {"landmark", "hop", "mlp", "landmark-no-teacher"} <= set(checked["students"])
@@ -204,7 +206,8 @@ def test_every_shipped_recipe_is_valid(name: str) -> None:
 
 def test_the_recipes_of_the_readme_are_shipped() -> None:
     assert {"demo", "cora", "citeseer", "photo-cpf", "computers-cpf"} <= set(recipe_names())
-    splits = {name: read_recipe(read_config(f"recipe:{name}")).split for name in recipe_names()}
+    names = ("cora", "citeseer", "photo-cpf", "computers-cpf")
+    splits = {name: read_recipe(read_config(f"recipe:{name}")).split for name in names}
     assert splits["cora"] == splits["citeseer"] == "public"
     assert splits["photo-cpf"] == splits["computers-cpf"] == "cpf"
 
