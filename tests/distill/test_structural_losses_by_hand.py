@@ -62,8 +62,8 @@ def test_edge_high_is_the_kl_of_how_neighbours_differ(temperature: float) -> Non
     # The teacher's differ by (ln 3, 0) · T, so 3 : 1; the student's by (0, 0); then by (ln 3, 0)
     # with the other sign, which costs nothing, and by as much in both, which costs the same again.
     t, far = temperature * LN3, 7.0
-    theirs = [[t, 0], [0, 0], [2 * t, 0], [t, 0]]
-    ours = [[1, 2], [1, 2], [1 - t, 2], [1 - t + far, 2 + far]]
+    theirs: Rows = [[t, 0], [0, 0], [2 * t, 0], [t, 0]]
+    ours: Rows = [[1, 2], [1, 2], [1 - t, 2], [1 - t + far, 2 + far]]
     batch = known(theirs, pairs=[(0, 1), (2, 0), (2, 3)])
     value = EdgeHigh(EdgeHighSettings(temperature=temperature), SIZES)(student(ours), batch)
     kl = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
