@@ -32,8 +32,9 @@ def add_signals(
 ) -> None:
     """Add to a cache what more losses need; what it holds is not rewritten.
 
-    Students distilled from it stay valid. Edge scores and codes come from the cached layers alone;
-    layers, logits and reliability need --teacher and --graph, of several teachers all.
+    Students distilled from it stay valid. Edge scores and codes come from the cached layers alone,
+    clusters from the cached edges; layers, logits and reliability need --teacher and --graph, of
+    several teachers all.
 
     Examples:
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from g2t.teacher.train import TeachPlan
 
 SCHEMA = "g2t.plan/1"
-BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int16": 2, "int8": 1}
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int16": 2, "int32": 4, "int8": 1}
 
 
 def stage_plan(stage: Stage, content: Mapping[str, Any]) -> dict[str, Any]:

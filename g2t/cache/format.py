@@ -25,13 +25,14 @@ SHARD_ROWS = 65_536
 #: Types that a user may choose for what the teacher says.
 DtypeName = Literal["fp32", "fp16", "bf16", "int8"]
 #: Types that a shard may have.
-StoredDtype = Literal["fp32", "fp16", "bf16", "int8", "int16"]
+StoredDtype = Literal["fp32", "fp16", "bf16", "int8", "int16", "int32"]
 DTYPES = {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
     "int8": torch.int8,
     "int16": torch.int16,
+    "int32": torch.int32,
 }
 
 #: `dense`: NAME [rows, W]; `csr`: features.start|column|value; `topk`: NAME.value and NAME.index
@@ -218,14 +219,16 @@ def token_name(hop: int) -> str:
     return f"tokens-{hop}"
 
 
-#: What of a teacher a cache may hold, in the order in which it is listed.
-Signal = Literal["layers", "logits", "edge_scores", "reliability", "codes"]
+#: What a loss may ask a cache to hold, in the order in which it is listed; `clusters` are of the
+#: graph, all else of the teacher.
+Signal = Literal["layers", "logits", "edge_scores", "reliability", "codes", "clusters"]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 LOGITS = "teacher-logits"
 EDGE_SCORES = "teacher-edge-scores"
 RELIABILITY = "teacher-reliability"
 CODES = "teacher-codes"
+CLUSTERS = "clusters"
 FEATURES = "features"
 
 _TENSORS = {
@@ -233,6 +236,7 @@ _TENSORS = {
     "edge_scores": EDGE_SCORES,
     "reliability": RELIABILITY,
     "codes": CODES,
+    "clusters": CLUSTERS,
 }
 
 

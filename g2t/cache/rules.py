@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from g2t.cache.format import (
+    CLUSTERS,
     CODES,
     EDGE_SCORES,
     FEATURES,
@@ -23,11 +24,13 @@ from g2t.metrics import METRICS
 FLOATS = ("fp32", "fp16", "bf16")
 #: The types that each kind of tensor comes in.
 TYPES = {
-    "dense": (*FLOATS, "int8", "int16"),
+    "dense": (*FLOATS, "int8", "int16", "int32"),
     "csr": ("fp32",),
     "topk": FLOATS,
     "edge": FLOATS,
 }
+#: The types that only one tensor has, which has no other.
+OWN_TYPES = {CODES: "int16", CLUSTERS: "int32"}
 #: The kinds that a tensor comes in, where `dense` is not the only one.
 KINDS = {FEATURES: ("dense", "csr"), LOGITS: ("dense", "topk"), EDGE_SCORES: ("edge",)}
 
@@ -97,13 +100,15 @@ def _entry_faults(entry: TensorEntry) -> Iterator[str]:
     """Compare a tensor's kind, type and top k with each other and with its name."""
     if entry.kind not in KINDS.get(entry.name, ("dense",)):
         yield f"{entry.name} cannot be of kind {entry.kind}"
-    if entry.dtype not in TYPES[entry.kind] or (entry.dtype == "int16") != (entry.name == CODES):
+    own = OWN_TYPES.get(entry.name)
+    fits = entry.dtype == own if own else entry.dtype not in OWN_TYPES.values()
+    if entry.dtype not in TYPES[entry.kind] or not fits:
         yield f"{entry.name} cannot be {entry.dtype} and of kind {entry.kind}"
     if entry.name == RELIABILITY and entry.dtype == "int8":
         yield f"{entry.name} cannot be int8: its values would leave 0 … 1"
     if (entry.kind == "topk") != (entry.topk is not None) or (entry.topk or 1) > entry.width:
         yield f"{entry.name} of width {entry.width} and kind {entry.kind} keeps {entry.topk} values"
-    if entry.name in (EDGE_SCORES, RELIABILITY) and entry.width != 1:
+    if entry.name in (EDGE_SCORES, RELIABILITY, CLUSTERS) and entry.width != 1:
         yield f"{entry.name} has {entry.width} columns, not one"
 
 

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from g2t.cache.codec import is_finite, magnitude
-from g2t.cache.format import CODES, EDGE_SCORES, GRAPH, PROJECTION, RELIABILITY, TensorEntry
+from g2t.cache.format import (
+    CLUSTERS,
+    CODES,
+    EDGE_SCORES,
+    GRAPH,
+    PROJECTION,
+    RELIABILITY,
+    TensorEntry,
+)
 from g2t.cache.reader import Cache
 from g2t.errors import IntegrityError
 from g2t.files import REMAKE
@@ -108,6 +116,8 @@ def _fault_of(entry: TensorEntry, values: Tensor) -> str:
     """Return what is wrong with numbers whose range is known, "" if nothing."""
     if entry.name == CODES and bool((values < 0).any()):
         return "a code is negative"
+    if entry.name == CLUSTERS and bool((values < 0).any()):
+        return "a cluster is negative"
     if entry.name == RELIABILITY and bool(((values < 0) | (values > 1)).any()):
         return "a value leaves 0 … 1"
     return ""

@@ -70,7 +70,7 @@ def prepare(
         centres = landmark_centres(layers, *count, settings.seed)
         start_landmarks(student.blocks, centres)
     student = student.to(device)
-    sizes = _sizes(cache, needs, _block_widths(student, inputs))
+    sizes = _sizes(cache, needs, student, inputs)
     objective = Objective(settings.losses(), sizes).to(device)
     second_NC = None if second is None else second_logits(second, cache, device)
     wanted = objective.needs, objective.edge_needs
@@ -78,11 +78,12 @@ def prepare(
     return Lesson(facts, student, copy.deepcopy(student), objective, inputs, signals)
 
 
-def _sizes(cache: Cache, needs: frozenset[str], student: tuple[int, ...]) -> Sizes:
+def _sizes(cache: Cache, needs: frozenset[str], student: Student, inputs: Inputs) -> Sizes:
     names = tensors_of("layers", cache.manifest.teacher.layers) if "layers" in needs else []
     codes = count_codes(cache) if "codes" in needs else ()
     widths = tuple(cache.entry(name).width for name in names)
-    return Sizes(student, widths, codes, cache.manifest.task)
+    own = _block_widths(student, inputs)
+    return Sizes(own, widths, codes, cache.manifest.task, student.hops)
 
 
 def _block_widths(student: Student, inputs: Inputs) -> tuple[int, ...]:

@@ -54,7 +54,8 @@ def _not_there(
         said.append(f"{signal.replace('_', ' ')} (for {asking})")
         added += [name for name in losses or [signal] if name not in added]
     command = f"g2t cache add {shlex.quote(str(cache.artifact.path))} --for {','.join(added)}"
-    if not FROM_TEACHER.isdisjoint(missing) or _lacks(cache, "layers"):
+    derived = not FROM_LAYERS.isdisjoint(missing)
+    if not FROM_TEACHER.isdisjoint(missing) or (derived and _lacks(cache, "layers")):
         command += " --teacher TEACHER --graph GRAPH"
     return UsageError(
         f"cache {cache.artifact.path} lacks {' and '.join(said)}", f"add it with: {command}"

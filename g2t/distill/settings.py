@@ -80,6 +80,13 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
             "every loss has a share, and none is left for it to be a share of",
             "give one loss a weight and no share, e.g. --set loss.soft.weight=1",
         )
+    hopping = [name for name, loss in settings.losses().items() if loss.needs_hops]
+    if hopping and not getattr(settings.model, "hops", 0):
+        raise UsageError(
+            f"loss.{hopping[0]} as it is set reads hop tokens, and student {settings.student} has "
+            "none",
+            "choose --student hop, or other losses",
+        )
     return settings
 
 

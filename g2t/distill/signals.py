@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from g2t.cache.format import CODES, LOGITS, RELIABILITY, SIGNALS, layer_name, tensors_of
+from g2t.cache.format import (
+    CLUSTERS,
+    CODES,
+    LOGITS,
+    RELIABILITY,
+    SIGNALS,
+    layer_name,
+    tensors_of,
+)
 from g2t.cache.reader import Cache
 from g2t.cache.stream import Stream, well_mixed
 from g2t.distill.losses.base import Batch
@@ -85,6 +93,7 @@ class Signals:
             known[RELIABILITY][:, 0].float() if RELIABILITY in known else torch.empty(0),
             codes_BL,
             *pairs,
+            known[CLUSTERS][:, 0].long() if CLUSTERS in known else none_P,
         )
         return rows_B, batch
 

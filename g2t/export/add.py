@@ -40,7 +40,8 @@ def add(
 
     The result is the cache that an export of all of these signals would have made, so students
     that were distilled from it stay valid. Edge scores and codes need nothing but the cache's
-    layers; all else needs teacher and graph (UsageError), of several teachers all, in any order.
+    layers, clusters its edges; all else needs teacher and graph (UsageError), of several teachers
+    all, in any order.
     Raises IntegrityError where teacher or graph are not those of the cache, InputError where
     another g2t writes it, and Stopped after a signal.
     """
@@ -57,9 +58,10 @@ def add(
     plan = None
     if teacher is not None and graph is not None:
         plan = plan_again(cache, teacher, graph, settings)
-    elif {"layers", "logits", "reliability"} & {*wanted} - {*have} or "layers" not in have:
+    elif _asks_teacher({*wanted} - {*have}, "layers" in have):
         raise UsageError(
-            "only the teacher can say this: edge scores and codes alone come from cached layers",
+            "only the teacher can say this: edge scores and codes alone come from cached layers, "
+            "clusters from the edges",
             "add --teacher TEACHER --graph GRAPH",
         )
     config = {**artifact.config, **settings.model_dump(mode="json")}
@@ -81,6 +83,12 @@ def add(
         made = finish(stage, making, _lineage(manifest))
         assert made is not None
         return made
+
+
+def _asks_teacher(fresh: set[Signal], layers: bool) -> bool:
+    """Tell whether new signals need more than a cache holds, with its layers or without."""
+    own = {"clusters", "edge_scores", "codes"} if layers else {"clusters"}
+    return not fresh <= own
 
 
 def signals_in(manifest: Manifest) -> tuple[Signal, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from g2t.cache.codec import check_one_choice
 from g2t.cache.format import (
+    CLUSTERS,
     CODES,
     EDGE_SCORES,
     FEATURES,
@@ -43,7 +44,7 @@ class ExportSettings(Settings):
     )
     topk: int | None = Field(None, ge=1, description="keep this many logits of a row")
     signals: tuple[Signal, ...] = Field(
-        ("layers", "logits"), description="what of the teacher to write; --for LOSS finds it"
+        ("layers", "logits"), description="what of teacher and graph to write; --for LOSS finds it"
     )
     hops: int = Field(0, ge=0, description="write hop tokens Âx … Â^hops x")
     project: str | None = Field(
@@ -122,6 +123,8 @@ class Shape:
             entries.append(TensorEntry(name=RELIABILITY, width=1, dtype="fp32"))
         if "codes" in settings.signals:
             entries.append(TensorEntry(name=CODES, width=self.layers, dtype="int16"))
+        if "clusters" in settings.signals:
+            entries.append(TensorEntry(name=CLUSTERS, width=1, dtype="int32"))
         return {entry.name: entry for entry in entries}
 
     def _features(self) -> TensorEntry:

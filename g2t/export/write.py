@@ -19,6 +19,7 @@ from g2t.cache.format import (
 from g2t.cache.writer import CacheWriter
 from g2t.errors import UsageError
 from g2t.export.calibrate import VALIDATION, ValidationRows
+from g2t.export.communities import held_bytes, write_clusters
 from g2t.export.layer import Layer
 from g2t.export.memory import check_budget
 from g2t.export.plan import ExportPlan, ExportSettings, Shape
@@ -126,7 +127,7 @@ def write_tensors(making: Making) -> None:
     if "edge_scores" in signals and not wanted:
         wanted = layers[-1:]
     said = [making.logits, *making.calibration] if {"logits", "reliability"} & set(signals) else []
-    derived = [signal for signal in signals if signal not in ("layers", "logits")]
+    derived = [s for s in signals if s not in ("layers", "logits", "clusters")]
     asked = [name for signal in derived for name in tensors_of(signal, len(layers))]
     stay = {*making.entries, VALIDATION}
     kept = [entry.name for entry in (*wanted, *said) if entry.name in stay]
@@ -142,6 +143,8 @@ def write_tensors(making: Making) -> None:
     if "codes" in signals:
         sources = [making.source(layer) for layer in layers]
         write_codes(making.work, sources, making.settings.codes)
+    if "clusters" in signals:
+        write_clusters(making.work)
 
 
 def check_memory(making: Making) -> None:
@@ -156,6 +159,9 @@ def check_memory(making: Making) -> None:
         held.append(least_bytes(_exact(work, token), Layer(token.width)))
     if "edge_scores" in settings.signals:
         held.append(least_bytes(work, Unit(making.shape.hidden)))
+    if making.plan is not None and "clusters" in settings.signals:
+        edges = len(making.plan.graph.tensors["edges.column"])
+        held.append(held_bytes(work, work.writer.rows, edges))
     check_budget(work.budget, max(held, default=0))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from g2t.artifact import write_json
 from g2t.cache.check import open_cache
 from g2t.cache.format import (
+    CLUSTERS,
     CODES,
     EDGE_SCORES,
     GRAPH,
@@ -80,11 +81,14 @@ def write_tensors(
             else:
                 writer.write_rows(name, index, rows[start:stop], own, kept)
     entries.append(TensorEntry(name=CODES, width=2, dtype="int16"))
+    entries.append(TensorEntry(name=CLUSTERS, width=1, dtype="int32"))
     entries.append(TensorEntry(name=EDGE_SCORES, kind="edge", width=1, dtype="fp16"))
     for index in range(writer.shards):
         start, stop = writer.span(index)
         codes = torch.arange(start, stop)[:, None].short() % torch.tensor([3, 4]).short()
         writer.write(CODES, index, {CODES: codes}, 0.0)
+        clusters = 40_000 + torch.arange(start, stop, dtype=torch.int32)[:, None] // 7
+        writer.write(CLUSTERS, index, {CLUSTERS: clusters}, 0.0)
         scores = torch.linspace(-1, 1, len(edges.column_E)).half()
         own_E = scores[edges.start_N[start] : edges.start_N[stop]]
         writer.write(EDGE_SCORES, index, {EDGE_SCORES: own_E}, 0.0)

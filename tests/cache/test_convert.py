@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from g2t.artifact import open_artifact
 from g2t.cache.check import open_cache
 from g2t.cache.convert import ConvertSettings, convert
-from g2t.cache.format import CODES, EDGE_SCORES, RELIABILITY, Manifest, shard_name
+from g2t.cache.format import CLUSTERS, CODES, EDGE_SCORES, RELIABILITY, Manifest, shard_name
 from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter
 from g2t.errors import InputError, IntegrityError, Stopped, UsageError
@@ -78,7 +78,7 @@ def test_all_else_is_the_same_bytes(
 ) -> None:
     made = make_cache(sparse=sparse, projected=projected)
     source, cache = made.open(), converted(made, tmp_path / "out", dtype="int8")
-    kept = ["features", CODES, EDGE_SCORES, RELIABILITY]
+    kept = ["features", CODES, CLUSTERS, EDGE_SCORES, RELIABILITY]
     if not sparse or projected:
         kept += ["tokens-1", "tokens-2"]
     else:  # as in an export, which stores no tokens as int8

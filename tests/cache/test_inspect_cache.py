@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from g2t.artifact import file_identity, outputs_digest
 from g2t.cache.check import open_cache
 from g2t.cache.describe import describe
-from g2t.cache.format import CODES, EDGE_SCORES, RELIABILITY
+from g2t.cache.format import CLUSTERS, CODES, EDGE_SCORES, RELIABILITY
 from g2t.cache.verify import PIECE, verify
 from g2t.errors import IntegrityError
 from g2t.export import ExportSettings, export
@@ -189,6 +189,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, Change, str]] = {
         "leaves 0 … 1",
     ),
     "a code": ({}, f"{CODES}-00000.safetensors", set_at(CODES, (5, 1), -1), "a code is negative"),
+    "a cluster": (
+        {},
+        f"{CLUSTERS}-00001.safetensors",
+        set_at(CLUSTERS, (2, 0), -1),
+        "a cluster is negative",
+    ),
     "the projection": (
         {"projected": True},
         "projection.safetensors",

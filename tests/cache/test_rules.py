@@ -100,6 +100,11 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     ),
     "int8 codes": (change("teacher-codes", dtype="int8"), "teacher-codes cannot be int8"),
     "codes of one layer": (change("teacher-codes", width=1), "1 columns for a teacher of 2 layers"),
+    "int16 clusters": (change("clusters", dtype="int16"), "clusters cannot be int16"),
+    "float clusters": (change("clusters", dtype="fp32"), "clusters cannot be fp32"),
+    "wide clusters": (change("clusters", width=2), "has 2 columns, not one"),
+    "int32 codes": (change("teacher-codes", dtype="int32"), "teacher-codes cannot be int32"),
+    "int32 layer": (change("teacher-h1", dtype="int32"), "teacher-h1 cannot be int32"),
     "int16 logits": (change("teacher-logits", dtype="int16"), "teacher-logits cannot be int16"),
     "int8 top k": (
         change("teacher-logits", kind="topk", topk=2, dtype="int8"),

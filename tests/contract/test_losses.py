@@ -13,21 +13,37 @@ from g2t.config import look_up
 from g2t.distill.losses import LOSSES
 from g2t.distill.losses.base import Batch, Loss, Sizes
 from g2t.distill.objective import Objective
-from g2t.distill.settings import PRESETS, distill_settings
-from g2t.student.base import Output
+from g2t.distill.settings import PRESETS, distill_settings, signals_of
+from g2t.student.base import Output, Reading
+from g2t.student.hop import Hop, HopSettings
+from g2t.task import Task
 
-ROWS, CLASSES, WIDTHS, CODES = 12, 4, (5, 6), (3, 7)
-SIZES = Sizes(WIDTHS, WIDTHS, CODES)
+ROWS, CLASSES, WIDTHS, CODES, CLUSTERS, HOPS, WIDTH = 12, 4, (5, 6), (3, 7), 4, 2, 8
+SIZES = Sizes(WIDTHS, WIDTHS, CODES, hops=HOPS)
 #: Losses that vanish where the student is the teacher.
-DISTANCES = ("soft", "gram", "cka", "lsp")
+DISTANCES = ("soft", "gram", "cka", "lsp", "cluster", "edge_high")
+#: Losses that are means over rows, so that parts of a batch mean what the whole does; edge losses
+#: and `hard` are means too, over what a part may have more of.
+MEANS = ("soft", "pseudo", "codebook", "adversarial", "hop_consistency")
 
+#: Every loss as it comes, and one that is many in each of its forms.
+CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LOSSES}
+CASES |= {
+    f"align: {map_}, {distance}": ("align", {"map": map_, "distance": distance})
+    for map_ in ("depth", "hop", "attention")
+    for distance in ("cosine", "mse", "cka", "contrast")
+}
+CASES["align: token zero"] = ("align", {"map": "hop", "token_zero": True})
+
+every_case = pytest.mark.parametrize("name", CASES)
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
-def loss_called(name: str, dtype: torch.dtype = torch.float32) -> Loss:
+def loss_called(name: str, dtype: torch.dtype = torch.float32, task: Task = "multiclass") -> Loss:
     torch.manual_seed(0)
-    kind = look_up(LOSSES, name, "loss")
-    loss: Loss = kind(kind.Settings(), SIZES).to(dtype)
+    called, values = CASES[name]
+    kind = look_up(LOSSES, called, "loss")
+    loss: Loss = kind(kind.Settings(**values), replace(SIZES, task=task)).to(dtype)
     return loss
 
 
@@ -43,26 +59,60 @@ def random_batch(dtype: torch.dtype = torch.float32, seed: int = 1) -> Batch:
     unit_BD = F.normalize(layers[-1], dim=1)
     score_P = (unit_BD[pair_2P[0]] * unit_BD[pair_2P[1]]).sum(1)
     known = labels_B, logits_BC, layers, reliability_B, codes_BL
-    return Batch(*known, pair_2P[0], pair_2P[1], score_P)
+    cluster_B = torch.randint(0, CLUSTERS, (ROWS,), generator=draw)
+    return Batch(*known, pair_2P[0], pair_2P[1], score_P, cluster_B)
 
 
 def random_output(dtype: torch.dtype = torch.float32, seed: int = 2) -> Output:
-    batch = random_batch(dtype, seed)
-    return leaves(Output(batch.logits_BC, batch.layers))
+    """Return an answer of blocks and states that owe nothing to each other, and a real reading."""
+    batch, draw = random_batch(dtype, seed), torch.Generator().manual_seed(seed)
+    shape = ROWS, HOPS + 1
+    states = [torch.randn(*shape, width, generator=draw, dtype=dtype) for width in WIDTHS]
+    tokens_BTD = torch.randn(*shape, WIDTH, generator=draw, dtype=dtype)
+    hops_B = torch.arange(ROWS) % (HOPS + 1)
+    reading = Reading(small_student(dtype), tokens_BTD, hops_B)
+    return leaves(Output(batch.logits_BC, batch.layers, tuple(states), reading))
+
+
+def small_student(dtype: torch.dtype) -> Hop:
+    """A student in training that draws nothing, so that two readings of one thing agree."""
+    torch.manual_seed(3)
+    settings = HopSettings(hidden=WIDTH, heads=2, landmarks=3, hops=HOPS, dropout=0.0)
+    return Hop(WIDTH, False, CLASSES, settings).to(dtype).train()
+
+
+def leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_()
 
 
 def leaves(output: Output) -> Output:
     """Return a copy whose tensors collect gradients."""
-    blocks = tuple(block.clone().requires_grad_() for block in output.blocks)
-    return Output(output.logits_BC.clone().requires_grad_(), blocks)
+    reading = output.reading
+    if reading is not None:
+        reading = replace(reading, tokens_BTD=leaf(reading.tokens_BTD))
+    blocks, states = (tuple(map(leaf, many)) for many in (output.blocks, output.states))
+    return Output(leaf(output.logits_BC), blocks, states, reading)
 
 
 def gradients(output: Output) -> list[Tensor]:
-    every = (output.logits_BC, *output.blocks)
+    every = [output.logits_BC, *output.blocks, *output.states]
+    if output.reading is not None:
+        every += [output.reading.tokens_BTD, *output.reading.student.parameters()]
     return [tensor.grad for tensor in every if tensor.grad is not None]
 
 
-@every_loss
+def converted(output: Output, dtype: torch.dtype) -> Output:
+    """Return the same answer in another type."""
+    reading = output.reading
+    assert reading is not None
+    reading = replace(
+        reading, student=small_student(dtype), tokens_BTD=reading.tokens_BTD.to(dtype)
+    )
+    states = cast(output.states, dtype)
+    return Output(output.logits_BC.to(dtype), cast(output.blocks, dtype), states, reading)
+
+
+@every_case
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_finite_scalar_of_the_type_of_its_input(name: str, dtype: torch.dtype) -> None:
     value = loss_called(name, dtype)(random_output(dtype), random_batch(dtype))
@@ -72,11 +122,11 @@ def test_a_finite_scalar_of_the_type_of_its_input(name: str, dtype: torch.dtype)
     assert value > 0
 
 
-@every_loss
+@every_case
 def test_both_types_agree(name: str) -> None:
     values = [
         loss_called(name, dtype)(
-            Output(*(random_output().logits_BC.to(dtype), cast(random_output().blocks, dtype))),
+            converted(random_output(torch.float32), dtype),
             replace(
                 random_batch(),
                 logits_BC=random_batch().logits_BC.to(dtype),
@@ -94,7 +144,7 @@ def cast(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-@every_loss
+@every_case
 def test_gradient_flows_to_the_student_and_to_projectors_never_to_the_teacher(name: str) -> None:
     loss, output, batch = loss_called(name), random_output(), random_batch()
     loss(output, batch).backward()
@@ -117,11 +167,12 @@ def without(batch: Batch, need: str) -> Batch:
         "edge_scores": {"score_P": batch.score_P[:0]},
         "reliability": {"reliability_B": batch.reliability_B[:0]},
         "codes": {"codes_BL": batch.codes_BL[:, :0]},
+        "clusters": {"cluster_B": batch.cluster_B[:0]},
     }
     return replace(batch, **changes[need])
 
 
-@every_loss
+@every_case
 @pytest.mark.parametrize("need", ["labels", "edges", *SIGNALS])
 def test_needs_are_honest(name: str, need: str) -> None:
     loss, output, batch = loss_called(name), random_output(), random_batch()
@@ -136,6 +187,7 @@ def test_needs_are_honest(name: str, need: str) -> None:
         "layers": ("layers",),
         "reliability": ("reliability_B",),
         "codes": ("codes_BL",),
+        "clusters": ("cluster_B",),
     }
     if need == "edge_scores":
         changed = replace(batch, score_P=batch.score_P.flip(0))
@@ -145,7 +197,7 @@ def test_needs_are_honest(name: str, need: str) -> None:
     assert not loss(output, changed).equal(value)
 
 
-@every_loss
+@every_case
 def test_where_nothing_applies_the_loss_is_zero_with_a_gradient(name: str) -> None:
     loss, output = loss_called(name), random_output()
     for need in loss.needs & {"labels", "edges"}:
@@ -158,7 +210,9 @@ def test_where_nothing_applies_the_loss_is_zero_with_a_gradient(name: str) -> No
 @pytest.mark.parametrize("name", DISTANCES)
 def test_a_student_like_its_teacher_costs_nothing_and_any_other_more(name: str) -> None:
     loss, batch = loss_called(name, torch.float64), random_batch(torch.float64)
-    twin = leaves(Output(batch.logits_BC, batch.layers))
+    twin = leaves(
+        replace(random_output(torch.float64), logits_BC=batch.logits_BC, blocks=batch.layers)
+    )
     value = loss(twin, batch)
     assert value.item() == pytest.approx(0, abs=1e-12)
     value.backward()
@@ -167,7 +221,7 @@ def test_a_student_like_its_teacher_costs_nothing_and_any_other_more(name: str) 
         assert loss(random_output(torch.float64, seed), batch) > 1e-3
 
 
-@every_loss
+@every_case
 @pytest.mark.parametrize("kind", ["zero", "constant", "one row"])
 def test_degenerate_batches_stay_finite(name: str, kind: str) -> None:
     loss, batch = loss_called(name), random_batch()
@@ -184,19 +238,83 @@ def test_degenerate_batches_stay_finite(name: str, kind: str) -> None:
         source_P=source_P,
         target_P=source_P,
         score_P=torch.full((len(source_P),), value),
+        cluster_B=torch.arange(count),
     )
-    output = leaves(Output(flat.logits_BC, flat.layers))
+    reading = random_output().head(count).reading
+    assert reading is not None
+    tokens_BTD = torch.full_like(reading.tokens_BTD, value)
+    states = tuple(torch.full((count, HOPS + 1, width), value) for width in WIDTHS)
+    reading = replace(reading, tokens_BTD=tokens_BTD)
+    output = leaves(Output(flat.logits_BC, flat.layers, states, reading))
     result = loss(output, flat)
     assert result.isfinite()
     result.backward()
     assert all(bool(grad.isfinite().all()) for grad in gradients(output))
 
 
+@every_case
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_every_task_has_a_finite_value_and_gradient(name: str, task: Task) -> None:
+    """Of two classes logits have two columns, of several labels labels have as many as logits."""
+    batch, output = random_batch(), random_output()
+    if task == "multilabel":
+        draw = torch.Generator().manual_seed(0)
+        labels_BC = torch.randint(-1, 2, (ROWS, CLASSES), generator=draw)
+        batch = replace(batch, labels_B=labels_BC)
+    value = loss_called(name, task=task)(output, batch)
+    assert value.isfinite()
+    assert value > 0
+    value.backward()
+    assert all(bool(grad.isfinite().all()) for grad in gradients(output))
+
+
+def rows_of(output: Output, batch: Batch, rows_B: Tensor) -> tuple[Output, Batch]:
+    """Return some rows of both, without pairs."""
+    reading = output.reading
+    assert reading is not None
+    assert reading.hops_B is not None
+    reading = Reading(reading.student, reading.tokens_BTD[rows_B], reading.hops_B[rows_B])
+    blocks, states = (tuple(t[rows_B] for t in many) for many in (output.blocks, output.states))
+    part = Output(output.logits_BC[rows_B], blocks, states, reading)
+    fields = ("labels_B", "logits_BC", "reliability_B", "codes_BL", "cluster_B")
+    known = {field: getattr(batch, field)[rows_B] for field in fields}
+    layers = tuple(layer[rows_B] for layer in batch.layers)
+    return part, replace(batch.head(0), layers=layers, **known)
+
+
+@every_case
+def test_means_over_rows_do_not_see_how_a_batch_is_cut_and_macro_losses_do(name: str) -> None:
+    loss, output, batch = (
+        loss_called(name, torch.float64),
+        random_output(torch.float64),
+        random_batch(torch.float64),
+    )
+    if "edges" in loss.needs or name == "hard":
+        return
+    whole = loss(output, batch)
+    halves = [loss(*rows_of(output, batch, part)) for part in torch.arange(ROWS).chunk(2)]
+    shuffled = loss(*rows_of(output, batch, torch.randperm(ROWS)))
+    assert shuffled.item() == pytest.approx(whole.item())
+    apart = abs(torch.stack(halves).mean().item() - whole.item())
+    assert apart < 1e-9 if name in MEANS else apart > 1e-4
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in LOSSES if name.endswith(("low", "high", "edge"))]
+)
+def test_edge_losses_are_means_over_pairs_that_do_not_see_their_order(name: str) -> None:
+    loss, output, batch = loss_called(name), random_output(), random_batch()
+    order = torch.randperm(len(batch.source_P))
+    ends = {field: getattr(batch, field)[order] for field in ("source_P", "target_P", "score_P")}
+    assert loss(output, replace(batch, **ends)).item() == pytest.approx(loss(output, batch).item())
+
+
 @every_loss
 def test_weight_zero_leaves_a_loss_out(name: str) -> None:
     keeper = "pseudo" if name != "pseudo" else "soft"
-    values = {"preset": keeper, "loss": {name: {"weight": 0}}}
+    values = {"student": "hop", "preset": keeper, "loss": {name: {"weight": 0}}}
     losses = distill_settings(values).losses()
+    assert signals_of(distill_settings(values)) == {"logits", "layers"}  # its landmarks'
     assert set(losses) == {keeper}
     assert set(Objective(losses, SIZES).terms) == {keeper}
     assert set(distill_settings({**values, "loss": {name: {}}}).losses()) == {keeper, name}

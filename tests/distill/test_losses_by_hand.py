@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from g2t.distill.losses.align import Align, depth_map, standardised
+from g2t.distill.losses.align import Align, AlignSettings, depth_map, standardised
 from g2t.distill.losses.base import Batch, LossSettings, Sizes
-from g2t.distill.losses.cka import CKA, linear_cka
+from g2t.distill.losses.cka import CKA
 from g2t.distill.losses.codebook import Codebook
+from g2t.distill.losses.distance import linear_cka
 from g2t.distill.losses.edge_low import EdgeLow
 from g2t.distill.losses.gram import Gram
 from g2t.distill.losses.labels import Hard, Pseudo, Soft, SoftSettings
@@ -158,7 +159,7 @@ def test_cka_of_single_columns_is_one_minus_the_squared_correlation() -> None:
 
 
 def test_align_is_one_minus_the_cosine_to_standardised_columns() -> None:
-    loss = Align(PLAIN, Sizes((2,), (2,))).double()
+    loss = Align(AlignSettings(), Sizes((2,), (2,))).double()
     with torch.no_grad():
         weight, bias = loss.projectors.parameters()
         weight.copy_(torch.eye(2))

@@ -53,6 +53,10 @@ def soft(home: Path) -> Path:
         (["none"], set()),
         (["lsp"], {"edge_scores"}),
         (["codebook"], {"codes"}),
+        (["cluster"], {"layers", "clusters"}),
+        (["adversarial", "edge_high", "hardness_edge"], {"logits"}),
+        (["hop_consistency"], set()),
+        (["contrast"], {"layers"}),
         (["reliable_edge", "cka"], {"logits", "reliability", "layers"}),
         (["paper"], {"logits", "layers", "edge_scores"}),
         (["layers"], {"layers"}),
@@ -120,6 +124,14 @@ def test_what_is_missing_is_named_with_who_asks_and_the_command_that_adds_it(pla
     assert error.hint == f"add it with: g2t cache add {plain} --for lsp,codebook"
 
 
+def test_clusters_need_neither_the_teacher_nor_layers(plain: Path, soft: Path) -> None:
+    error = refusal(plain, {"student": "mlp", "loss": {"cluster": {}}})
+    assert error.message == f"cache {plain} lacks clusters (for cluster)"
+    assert error.hint == f"add it with: g2t cache add {plain} --for cluster"
+    error = refusal(soft, {"student": "mlp", "loss": {"cluster": {}}})
+    assert error.hint.endswith("--for cluster --teacher TEACHER --graph GRAPH")  # for the layers
+
+
 def test_reliability_needs_the_teacher(plain: Path) -> None:
     error = refusal(plain, {"student": "mlp", "loss": {"reliable_edge": {}, "lsp": {}}})
     assert "edge scores (for lsp) and reliability (for reliable_edge)" in error.message
@@ -141,8 +153,10 @@ def test_edge_scores_need_the_teacher_where_there_are_no_layers(soft: Path) -> N
 def test_the_signals_of_a_loss_are_all_that_it_needs(home: Path, name: str) -> None:
     signals = signals_for([name]) or {"logits"}
     cache = cache_of(home, f"for-{name}", *(s for s in SIGNALS if s in signals))
-    plan = plan_student(cache, {"student": "mlp", "preset": "none", "loss": {name: {}}})
-    assert plan.needs == {"labels", *look_up(LOSSES, name, "loss").needs}
+    kind = look_up(LOSSES, name, "loss")
+    student = "hop" if kind.Settings().needs_hops else "mlp"
+    plan = plan_student(cache, {"student": student, "preset": "none", "loss": {name: {}}})
+    assert plan.needs == {"labels", *kind.needs}
 
 
 def test_what_is_read_is_recorded_signal_by_signal(home: Path) -> None:
@@ -153,7 +167,7 @@ def test_what_is_read_is_recorded_signal_by_signal(home: Path) -> None:
     assert set(plan.inputs) == {f"cache/{name}" for name in known}
 
 
-@pytest.mark.parametrize("name", ["lsp", "codebook", "gram"])
+@pytest.mark.parametrize("name", ["lsp", "codebook", "gram", "cluster", "align", "contrast"])
 def test_what_only_hidden_layers_give_is_refused_where_there_are_none(
     home: Path, tmp_path: Path, name: str
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from g2t.distill.losses.align import AlignSettings
 from g2t.distill.losses.base import Batch, LossSettings, Sizes
 from g2t.distill.losses.labels import SoftSettings
 from g2t.distill.objective import Objective
@@ -57,7 +58,11 @@ def test_a_share_is_the_ratio_of_gradient_norms(share: float) -> None:
     shared = LossSettings(share=share)
     hard = LossSettings(weight=0.3)
     objective = objective_of(
-        soft=SoftSettings(), hard=hard, lsp=shared, gram=LossSettings(share=share / 2), align=shared
+        soft=SoftSettings(),
+        hard=hard,
+        lsp=shared,
+        gram=LossSettings(share=share / 2),
+        align=AlignSettings(share=share),
     )
     total, logged = objective(output, batch, OWN, 0.0, parameters)
     own = (output.head(OWN), batch.head(OWN))
@@ -125,10 +130,8 @@ def test_every_term_is_logged_with_its_factor() -> None:
 def test_rows_of_neighbours_count_for_edge_losses_only() -> None:
     toy, output, batch, _ = scene()
     objective = objective_of(
-        **{
-            name: LossSettings()
-            for name in ("hard", "pseudo", "gram", "cka", "align", "codebook", "lsp")
-        },
+        **{name: LossSettings() for name in ("hard", "pseudo", "gram", "cka", "codebook", "lsp")},
+        align=AlignSettings(),
         soft=SoftSettings(),
     )
     before = objective(output, batch, OWN, 0.0, None)[1]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g2t.cache.format import CODES, LOGITS, RELIABILITY
+from g2t.cache.format import CLUSTERS, CODES, LOGITS, RELIABILITY
 from g2t.cache.stream import Stream
 from g2t.distill.losses.base import Batch
 from g2t.distill.signals import ANCHORS, NEIGHBOURS, Signals, sample_neighbours
@@ -14,7 +14,7 @@ from g2t.graph.csr import Csr, from_pairs
 
 NODES = 14
 EDGES = st.lists(st.tuples(*[st.integers(0, NODES - 1)] * 2), max_size=60)
-EVERY = (LOGITS, "teacher-h1", "teacher-h2", RELIABILITY, CODES)
+EVERY = (LOGITS, "teacher-h1", "teacher-h2", RELIABILITY, CODES, CLUSTERS)
 ROWS = st.lists(st.integers(0, NODES - 1), min_size=1, max_size=NODES, unique=True)
 
 
@@ -28,6 +28,7 @@ def signals_of(edges: Csr | None, nodes: int = NODES, far: Collection[str] = EVE
     row_N1 = torch.arange(nodes)[:, None]
     held = {LOGITS: row_N1.half(), "teacher-h1": row_N1.half(), "teacher-h2": -row_N1.half()}
     held |= {RELIABILITY: row_N1 / nodes, CODES: torch.cat([row_N1, row_N1 + 1], 1).short()}
+    held[CLUSTERS] = row_N1.int() + 40_000
     stream = Stream({}, nodes, 0, 1)
     stream.held = held
     score_E = torch.empty(0) if edges is None else torch.arange(len(edges.column_E)).half()
@@ -103,6 +104,7 @@ def test_a_batch_is_its_rows_then_their_neighbours_and_pairs_point_into_it(
     assert batch.logits_BC.dtype == batch.layers[0].dtype == torch.float32
     assert batch.codes_BL.tolist() == [[row, row + 1] for row in rows_B.tolist()]
     assert torch.equal(batch.reliability_B, rows_B / NODES)
+    assert batch.cluster_B.tolist() == [row + 40_000 for row in rows_B.tolist()]
     scored = batch.score_P.long()
     assert edges.column_E[scored].tolist() == sources
     assert edges.row_E[scored].tolist() == targets
@@ -129,6 +131,7 @@ def test_a_head_has_the_first_rows_and_no_pairs() -> None:
     assert head.labels_B.tolist() == [1]
     assert [layer.tolist() for layer in head.layers] == [[[1.0]], [[-1.0]]]
     assert head.codes_BL.tolist() == [[1, 2]]
+    assert head.cluster_B.tolist() == [40_001]
     assert head.reliability_B.tolist() == batch.reliability_B[:1].tolist()
     assert len(head.source_P) == len(head.target_P) == len(head.score_P) == 0
 

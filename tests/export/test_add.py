@@ -19,7 +19,10 @@ from g2t.export import memory, write
 from g2t.export.add import add
 from tests.export.graphs import EVERYTHING, PLAIN, Taught, Teach, digests
 
-LATE = ("edge_scores", "reliability", "codes")
+LATE = ("edge_scores", "reliability", "codes", "clusters")
+#: More orders would say nothing new of a signal that no other one touches.
+ORDERS = [(*order, "clusters") for order in permutations(LATE[:3])]
+ORDERS.append(LATE[::-1])
 ALL = ("layers", "logits", *LATE)
 #: Shards, tokens and types as they come, none of them the default.
 ASKED: dict[str, Any] = {"dtype": "fp16", "shard_rows": 131, "hops": 1, "codes": 7, "noise": 0.5}
@@ -60,7 +63,7 @@ def grow(cache: Path, taught: Taught, *signals: str, **more: Any) -> Artifact:
     return add(cache, signals, teacher=taught.teacher, graph=taught.graph, **more)
 
 
-@pytest.mark.parametrize("order", list(permutations(LATE)), ids=">".join)
+@pytest.mark.parametrize("order", ORDERS, ids=">".join)
 def test_in_any_order_it_is_the_cache_of_one_export(
     taught: Taught, begun: Path, union: Cache, tmp_path: Path, order: tuple[str, ...]
 ) -> None:
@@ -76,7 +79,15 @@ def test_in_any_order_it_is_the_cache_of_one_export(
 
 
 @pytest.mark.parametrize(
-    "first", [("logits",), ("edge_scores",), ("codes",), ("reliability",), ("layers", "codes")]
+    "first",
+    [
+        ("logits",),
+        ("edge_scores",),
+        ("codes",),
+        ("reliability",),
+        ("layers", "codes"),
+        ("clusters",),
+    ],
 )
 def test_whatever_it_began_with(
     taught: Taught, union: Cache, tmp_path: Path, first: tuple[str, ...]
@@ -99,22 +110,37 @@ def test_in_any_type(teach: Teach, tmp_path: Path, asked: dict[str, Any]) -> Non
     taught = teach("sage", **EVERYTHING)
     whole = taught.export(tmp_path / "whole", signals=ALL, shard_rows=131, codes=5, **asked)
     cache = taught.export(tmp_path / "c", signals=("logits",), shard_rows=131, codes=5, **asked)
-    for signals in (("reliability",), ("layers", "edge_scores"), ("codes",)):
+    for signals in (("reliability",), ("layers", "edge_scores"), ("codes", "clusters")):
         made = grow(cache.artifact.path, taught, *signals)
     assert same(made, whole.artifact)
 
 
-def test_scores_and_codes_need_neither_teacher_nor_graph(
+def test_scores_codes_and_clusters_need_neither_teacher_nor_graph(
     begun: Path, union: Cache, tmp_path: Path
 ) -> None:
     shutil.copytree(begun, tmp_path / "c")
-    made = add(tmp_path / "c", ("codes", "edge_scores"))
+    made = add(tmp_path / "c", ("codes", "edge_scores", "clusters"))
     kept = {file for file in digests(union.artifact) if "reliability" not in file} - {
         "manifest.json"
     }
     assert {file: digests(made)[file] for file in kept} == {
         file: digests(union.artifact)[file] for file in kept
     }
+
+
+@pytest.mark.parametrize("have", [("logits",), ("logits", "edge_scores")])
+def test_clusters_need_no_layers_either(
+    taught: Taught, union: Cache, tmp_path: Path, have: tuple[str, ...]
+) -> None:
+    cache = taught.export(tmp_path / "c", signals=have, **ASKED).artifact.path
+    made = add(cache, ("clusters",))
+    files = [file for file in digests(union.artifact) if file.startswith("clusters")]
+    assert len(files) > 1
+    assert {file: digests(made)[file] for file in files} == {
+        file: digests(union.artifact)[file] for file in files
+    }
+    with pytest.raises(UsageError, match="clusters from the edges"):
+        add(cache, ("codes",))
 
 
 def test_files_are_copied_where_they_cannot_be_linked(

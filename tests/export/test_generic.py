@@ -151,7 +151,7 @@ def test_no_teacher_needs_to_describe_itself(write: Write, tmp_path: Path, name:
 @pytest.mark.parametrize("name", ["gcn", "sage", "gat"])
 def test_both_routes_give_the_same_signals(write: Write, tmp_path: Path, name: str) -> None:
     asked: dict[str, Any] = {"hops": 1, "shard_rows": 131, "noise": 0.3}
-    asked["signals"] = ("layers", "logits", "edge_scores", "reliability", "codes")
+    asked["signals"] = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
     routes = [
         write(name, described=described, **PLAIN).export(tmp_path / str(described), **asked)
         for described in (True, False)

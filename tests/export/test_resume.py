@@ -26,7 +26,7 @@ from tests.export.graphs import (
 from tests.export.odd_teachers import ODD
 
 ASKED: dict[str, Any] = {"dtype": "fp16", "shard_rows": 131, "hops": 2, "codes": 7, "noise": 0.5}
-ASKED["signals"] = ("layers", "logits", "edge_scores", "reliability", "codes")
+ASKED["signals"] = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
 
 
 class Interrupted(Exception):

@@ -26,7 +26,7 @@ from tests.export.test_memory import least_of
 from tests.export.test_resume import Interrupted, Killer, Ledger
 from tests.export.test_signals_made import entropy, noisy_logits
 
-ALL = ("layers", "logits", "edge_scores", "reliability", "codes")
+ALL = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
 EXACT: dict[str, Any] = {"dtype": "fp32", "shard_rows": 131}
 
 

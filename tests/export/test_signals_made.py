@@ -32,7 +32,7 @@ from tests.export.graphs import (
     write_teacher,
 )
 
-SIGNALS = ("layers", "logits", "edge_scores", "reliability", "codes")
+SIGNALS = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
 
 
 def entropy(logits: Tensor) -> Tensor:

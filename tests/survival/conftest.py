@@ -10,7 +10,7 @@ import pytest
 from tests.survival.forks import SMALL_PANELS, Ended, Forks, How
 
 #: What of the teacher is written: everything, and what `cache add` finds.
-ALL, SOME = "layers,logits,edge_scores,reliability,codes", "layers,logits"
+ALL, SOME = "layers,logits,edge_scores,reliability,codes,clusters", "layers,logits"
 
 #: Two teachers of different widths.
 BOTH = "t t2"
@@ -30,7 +30,9 @@ class Made:
             *("--for", signals, "--hops", 2, "--set", "codes=8", "--set", "shard_rows=300"),
         ]
 
-    def add(self, cache: Path, signals: str = "edge_scores,reliability,codes") -> list[object]:
+    def add(
+        self, cache: Path, signals: str = "edge_scores,reliability,codes,clusters"
+    ) -> list[object]:
         """Return the command that adds signals."""
         more = ("--teacher", self.folder / "t", "--graph", self.folder / "g")
         return ["cache", "add", cache, "--for", signals, *more]

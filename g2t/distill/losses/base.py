@@ -4,7 +4,7 @@ Shape letters: `B` rows of a batch, `C` classes, `D` width, `L` teacher layers, 
 neighbours.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from g2t.cache.format import Signal
 from g2t.config import Settings
-from g2t.student.base import Output
+from g2t.student.base import Output, Reading
 from g2t.task import Task
 
 #: What a loss may ask of the cache; labels and edges are always there.
@@ -46,6 +46,11 @@ class LossSettings(Settings):
             return 1.0
         return max(0.0, (self.until - done) / (self.until - self.since))
 
+    @property
+    def needs_hops(self) -> bool:
+        """Whether only a student with hops can be asked this."""
+        return False
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -53,13 +58,14 @@ class Sizes:
 
     `student` are the widths of the student's blocks, `teacher` those of the teacher's layers, and
     `codes` the number of codes of each teacher layer, empty where the cache holds none; `task` says
-    how logits are read.
+    how logits are read, `hops` is how many hop tokens K the student has beyond the node itself.
     """
 
     student: tuple[int, ...]
     teacher: tuple[int, ...]
     codes: tuple[int, ...] = ()
     task: Task = "multiclass"
+    hops: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ class Batch:
     `source_P[p]` is an in-neighbour of row `target_P[p]`, and `score_P` what the teacher thinks of
     that edge; only edge losses get pairs, and rows for the neighbours. `reliability_B` is 0 where
     noise does not change the teacher's certainty and 1 where it does most; `codes_BL` are the
-    k-means codes of each layer. What no loss asks for is empty; what no edge loss asks for lacks
-    the neighbours.
+    k-means codes of each layer and `cluster_B` the communities. What no loss asks for is empty;
+    what no edge loss asks for lacks the neighbours.
     """
 
     labels_B: Tensor
@@ -82,6 +88,7 @@ class Batch:
     source_P: Tensor
     target_P: Tensor
     score_P: Tensor
+    cluster_B: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def to(self, device: torch.device) -> "Batch":
         """Return a copy on another device."""
@@ -95,6 +102,7 @@ class Batch:
             self.source_P.to(device),
             self.target_P.to(device),
             self.score_P.to(device),
+            self.cluster_B.to(device),
         )
 
     def head(self, count: int) -> "Batch":
@@ -106,6 +114,7 @@ class Batch:
             layers=tuple(layer[:count] for layer in self.layers),
             reliability_B=self.reliability_B[:count],
             codes_BL=self.codes_BL[:count],
+            cluster_B=self.cluster_B[:count],
             source_P=self.source_P[:0],
             target_P=self.target_P[:0],
             score_P=self.score_P[:0],
@@ -133,3 +142,9 @@ class Loss(nn.Module):
 def nothing(output: Output) -> Tensor:
     """Return a zero that still has a gradient."""
     return output.logits_BC.sum() * 0
+
+
+def reading_of(output: Output) -> Reading:
+    """Return what a training student has read, for a loss that has it read again."""
+    assert output.reading is not None, "a student in training answers through `study`"
+    return output.reading

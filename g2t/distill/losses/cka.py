@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from g2t.distill.losses.base import Batch, Loss, Need
+from g2t.distill.losses.distance import cka_distance
 from g2t.student.base import Output
 
 
@@ -19,13 +20,4 @@ class CKA(Loss):
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return a value in 0 … 1."""
-        return 1 - linear_cka(output.blocks[-1], batch.layers[-1])
-
-
-def linear_cka(ours_BD: Tensor, theirs_BD: Tensor) -> Tensor:
-    """Return the linear CKA of two sets of rows, a scalar in 0 … 1."""
-    ours_BD, theirs_BD = ours_BD - ours_BD.mean(0), theirs_BD - theirs_BD.mean(0)
-    cross = (ours_BD.t() @ theirs_BD).square().sum()
-    own = (ours_BD.t() @ ours_BD).norm() * (theirs_BD.t() @ theirs_BD).norm()
-    alignment: Tensor = cross / own.clamp(min=1e-12)
-    return alignment
+        return cka_distance(output.blocks[-1], batch.layers[-1])

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from g2t.distill.losses.base import Batch, Loss, Need
+from g2t.distill.losses.distance import gram_distance
 from g2t.student.base import Output
 
 
@@ -20,9 +20,4 @@ class Gram(Loss):
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return the mean over all pairs of rows."""
-        return F.mse_loss(_cosines(output.blocks[-1]), _cosines(batch.layers[-1]))
-
-
-def _cosines(states_BD: Tensor) -> Tensor:
-    unit_BD = F.normalize(states_BD, dim=1)
-    return unit_BD @ unit_BD.t()
+        return gram_distance(output.blocks[-1], batch.layers[-1])

@@ -2,14 +2,12 @@
 
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, Sizes, nothing
+from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, Sizes
+from g2t.distill.losses.neighbours import learn_from_neighbours
 from g2t.student.base import Output
-from g2t.task import decisions, log_probabilities
 
 
 class ReliableEdgeSettings(LossSettings):
@@ -27,7 +25,7 @@ class ReliableEdge(Loss):
     the entropy of the teacher at v. The authors keep an edge with probability w_v and fit a anew in
     every epoch; here edges are weighted instead, so a batch has one value, and a is `power`, where
     their fit starts. Several labels count as in `soft`. When: homophilous graphs.
-    Sibling: `edge_low`, for which all neighbours count.
+    Siblings: `edge_low`, for which all neighbours count; `hardness_edge`.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits", "edges", "reliability"})
@@ -39,15 +37,5 @@ class ReliableEdge(Loss):
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return the weighted mean over the batch's pairs and its own rows; 0 without pairs."""
-        if len(batch.source_P) == 0:
-            return nothing(output)
-        anchors = torch.unique(batch.target_P)
-        teacher = torch.cat([anchors, batch.source_P])
-        student = torch.cat([anchors, batch.target_P])
         weight_P = 1 - batch.reliability_B[batch.source_P].clamp(0, 1) ** self.power
-        weight = torch.cat([weight_P.new_ones(len(anchors)), weight_P])
-        theirs = log_probabilities(self.task, batch.logits_BC[teacher] / self.temperature)
-        ours = log_probabilities(self.task, output.logits_BC[student] / self.temperature)
-        divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
-        mean = (weight * divergence).sum() / weight.sum()
-        return mean / decisions(self.task, output.logits_BC)
+        return learn_from_neighbours(self.task, output, batch, weight_P, self.temperature)
