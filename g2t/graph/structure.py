@@ -40,6 +40,21 @@ def without_self_loops(edges: Csr) -> Csr:
     return Csr(start_N, edges.column_E[keep_E], None, edges.width)
 
 
+def some_neighbours(edges: Csr, most: int) -> Tensor:
+    """Return at most `most` in-neighbours of every node, int32 [N, most], -1 where it has fewer.
+
+    Of more, some at even distances in their order by id: always the same ones, no draw. A node is
+    no neighbour of itself.
+    """
+    clean = without_self_loops(edges)
+    count_N1, place_S = clean.counts_N[:, None], torch.arange(most)
+    rank_NS = torch.where(count_N1 > most, place_S * count_N1 // most, place_S)
+    there_NS = rank_NS < count_N1
+    found_NS = torch.full(there_NS.shape, -1, dtype=torch.int32)
+    found_NS[there_NS] = clean.column_E[(clean.start_N[:-1, None] + rank_NS)[there_NS]]
+    return found_NS
+
+
 @dataclass(frozen=True)
 class Propagation:
     """The GCN operator Â = D^-1/2 (A + I) D^-1/2 (Kipf & Welling 2017), every self-loop once.

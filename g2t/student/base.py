@@ -50,18 +50,21 @@ class TrainSettings(Settings):
 class Inputs:
     """What a student may know of N nodes, normalised.
 
-    `tokens` [N, K or K + 1, F] are hop tokens; `operator` makes them where they are not stored.
+    `tokens` [N, any, F] are hop tokens, and for dense features also those made from them;
+    `operator` makes them where they are not stored. `neighbours` [N, S] are ids, -1 for none.
     """
 
     features: Features
     tokens: Tensor | None = None
     operator: Propagation | None = None
+    neighbours: Tensor | None = None
 
     def to(self, device: torch.device) -> "Inputs":
         """Return a copy on another device."""
         tokens = None if self.tokens is None else self.tokens.to(device)
         operator = None if self.operator is None else self.operator.to(device)
-        return Inputs(self.features.to(device), tokens, operator)
+        neighbours = None if self.neighbours is None else self.neighbours.to(device)
+        return Inputs(self.features.to(device), tokens, operator, neighbours)
 
 
 @dataclass(frozen=True)
