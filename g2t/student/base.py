@@ -6,8 +6,9 @@ attends over the batch, so a node gets the same answer in any batch.
 Shape letters: `N` nodes, `B` batch, `T` tokens, `D` width, `C` classes, `F` features, `K` hops.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -117,6 +118,8 @@ class Student(nn.Module):
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     Train: ClassVar[type[TrainSettings]] = TrainSettings
+    #: The `model.*` that a size stands for, where they are not the defaults.
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {}}
     #: Input dropout for sparse bags of words; other features take `DENSE_DROPOUT`.
     WORD_DROPOUT: ClassVar[float] = 0.5
 

@@ -7,7 +7,8 @@ NAGphormer, Chen et al. 2023). Two more kinds of tokens can be chosen: what a ho
 More letters: `S` neighbours of a node, `P` parts of a neighbour (its hop tokens).
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from g2t.graph.linear import InputLinear, drop_entries
 from g2t.graph.structure import project_dense, propagation, some_neighbours
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
 from g2t.student.block import Block
-from g2t.student.landmark import AttentionSettings
+from g2t.student.landmark import SIZES, AttentionSettings
 from g2t.student.normalize import Normalize
 
 
@@ -67,6 +68,7 @@ class Hop(Student):
 
     Settings: ClassVar[type[ModelSettings]] = HopSettings
     Train: ClassVar[type[TrainSettings]] = HopTrainSettings
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = SIZES
     WORD_DROPOUT: ClassVar[float] = 0.7
 
     #: Hops that each token of a node itself reads, [K + 1 or 2 K + 1].

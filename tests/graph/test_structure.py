@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 
 from g2t.graph.csr import Csr, from_pairs
-from g2t.graph.structure import induced, largest_component, propagation, without_self_loops
+from g2t.graph.structure import (
+    induced,
+    largest_component,
+    propagation,
+    some_neighbours,
+    without_self_loops,
+)
 
 
 def undirected(pairs: list[tuple[int, int]], nodes: int) -> Csr:
@@ -40,6 +46,22 @@ def test_the_induced_subgraph_keeps_inner_edges_renumbered() -> None:
 def test_self_loops_are_left_out() -> None:
     edges = from_pairs(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
     assert without_self_loops(edges).dense().tolist() == [[0, 1], [0, 0]]
+
+
+def test_some_neighbours_are_all_of_few_and_evenly_some_of_many() -> None:
+    hub = [(0, other) for other in range(1, 8)]
+    edges = undirected([*hub, (2, 2), (2, 3)], 9)
+    assert some_neighbours(edges, 3).tolist() == [
+        [1, 3, 5],  # ranks 0, 7 // 3 and 14 // 3 of 1 … 7
+        [0, -1, -1],
+        [0, 3, -1],
+        [0, 2, -1],
+        *[[0, -1, -1]] * 4,
+        [-1, -1, -1],
+    ]
+    assert some_neighbours(edges, 7)[0].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    one_way = from_pairs(torch.tensor([0, 1]), torch.tensor([2, 2]), 3)
+    assert some_neighbours(one_way, 2).tolist() == [[-1, -1], [-1, -1], [0, 1]]
 
 
 def test_propagation_by_hand() -> None:
