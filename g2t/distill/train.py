@@ -19,6 +19,7 @@ from g2t.checkpoint import Checkpoint, check_finite
 from g2t.distill.lesson import Lesson, prepare
 from g2t.distill.needs import needs_of, tensors_read
 from g2t.distill.objective import REBALANCE_STEPS
+from g2t.distill.revive import revive
 from g2t.distill.settings import DistillSettings, distill_settings
 from g2t.metrics import score
 from g2t.network import write_network
@@ -108,6 +109,7 @@ def _train(
         progress.note(f"going on after epoch {state['epoch']}")
     size = _batch_size(cache.rows, options.batch, lesson.inputs)
     steps = options.epochs * -(-cache.rows // size)
+    share = getattr(options, "revive", 0.0)  # `mlp` has no landmarks
     with stop_on_signal() as stop:
         for epoch in range(state["epoch"] + 1, options.epochs):
             student.train()
@@ -126,6 +128,9 @@ def _train(
                 for name, value in terms.items():
                     means[name] = means.get(name, 0.0) + value * own / cache.rows
                 state["step"] += 1
+            if share and epoch < options.epochs // 2:
+                draw = torch.Generator().manual_seed(settings.seed + epoch)
+                means["revived"] = revive(student, lesson.averaged, lesson.inputs, share, draw)
             val, val_loss = _validate(lesson, cache)
             check_finite(torch.tensor(val_loss), epoch)
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})

@@ -20,7 +20,7 @@ from g2t.graph.linear import InputLinear, drop_entries
 from g2t.graph.structure import project_dense, propagation, some_neighbours
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
 from g2t.student.block import Block
-from g2t.student.landmark import SIZES, AttentionSettings
+from g2t.student.landmark import SIZES, AttentionSettings, AttentionTrainSettings
 from g2t.student.normalize import Normalize
 
 
@@ -44,7 +44,7 @@ class HopSettings(AttentionSettings):
         return self
 
 
-class HopTrainSettings(TrainSettings):
+class HopTrainSettings(AttentionTrainSettings):
     """`train.*` of `hop`."""
 
     epochs: int = Field(60, ge=1)
