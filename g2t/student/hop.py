@@ -127,18 +127,22 @@ class Hop(Student):
 
     def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
         """Return the tokens of some nodes and the parts of their neighbours, [B, T, D]."""
+        near_BS = torch.full((len(index_B), 0), -1, device=index_B.device)
+        if inputs.neighbours is not None:
+            near_BS = inputs.neighbours[index_B].long()
+        near_R = near_BS[near_BS >= 0]
         if inputs.operator is not None:
             # Dropped words are dropped at their source, so all hops agree on them.
             every_ND = self.project[0](self._drop(inputs.features))
-            hops_NTD = inputs.operator.hops(every_ND, self.hops)
-            tokens_BTD = self._with_high_pass(hops_NTD[index_B])
+            rows = inputs.operator.hops(every_ND, self.hops, torch.cat([index_B, near_R]))
+            own_BTD, near_RTD = rows[: len(index_B)], rows[len(index_B) :]
         else:
-            hops_NTD = None
-            tokens_BTD = self._with_high_pass(self._project(inputs, index_B, len(self.reach_T)))
-        tokens_BTD = tokens_BTD + self.place
-        if inputs.neighbours is not None:
-            near_BS = inputs.neighbours[index_B].long()
-            tokens_BTD = torch.cat([tokens_BTD, self._near(inputs, hops_NTD, near_BS)], 1)
+            own_BTD = self._project(inputs, index_B, len(self.reach_T))
+            near_RTD = self._project(inputs, near_R, self.parts) if len(near_R) else own_BTD[:0]
+        tokens_BTD = self._with_high_pass(own_BTD) + self.place
+        if self.neighbours:
+            parts_BSPD = self._parts(near_BS, near_RTD[:, : self.parts])
+            tokens_BTD = torch.cat([tokens_BTD, parts_BSPD.flatten(1, 2)], 1)
         return F.dropout(tokens_BTD, self.dropout, self.training)
 
     def _project(self, inputs: Inputs, index_B: Tensor, count: int) -> Tensor:
@@ -158,18 +162,13 @@ class Hop(Student):
             return tokens_BTD
         return torch.cat([tokens_BTD, tokens_BTD[:, :-1] - tokens_BTD[:, 1:]], 1)
 
-    def _near(self, inputs: Inputs, hops_NTD: Tensor | None, near_BS: Tensor) -> Tensor:
-        """Return the parts of all neighbours, [B, S · P, D]; a missing neighbour's are zero."""
-        there = near_BS >= 0
-        if hops_NTD is None:
-            rows_RPD = self._project(inputs, near_BS[there], self.parts)
-        else:
-            rows_RPD = hops_NTD[:, : self.parts][near_BS[there]]
-        parts = [linear(row) for linear, row in zip(self.near, rows_RPD.unbind(1), strict=True)]
-        made_RPD = torch.stack(parts, 1)
-        near_BSPD = made_RPD.new_zeros(*near_BS.shape, *made_RPD.shape[1:])
-        near_BSPD[there] = made_RPD
-        return near_BSPD.flatten(1, 2)
+    def _parts(self, near_BS: Tensor, near_RPD: Tensor) -> Tensor:
+        """Return the parts of all neighbours, [B, S, P, D]; those of a missing one are zero."""
+        rows = zip(self.near, near_RPD.unbind(1), strict=True)
+        made_RPD = torch.stack([linear(row_RD) for linear, row_RD in rows], 1)
+        parts_BSPD = made_RPD.new_zeros(*near_BS.shape, *made_RPD.shape[1:])
+        parts_BSPD[near_BS >= 0] = made_RPD
+        return parts_BSPD
 
     def _drop(self, features: Features) -> Features:
         return drop_entries(features, self.input_dropout, self.training)

@@ -81,11 +81,23 @@ def test_propagation_equals_pygs_gcn_norm(directed: bool) -> None:
     torch.testing.assert_close(propagation(edges)(torch.eye(20)), pyg_operator(edges))
 
 
-def test_hops_are_powers_and_carry_gradients() -> None:
-    edges = from_pairs(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), 4)
-    operator, features = propagation(edges), torch.randn(4, 3, requires_grad=True)
-    dense = operator(torch.eye(4)).detach()
-    hops = operator.hops(features, 2)
-    torch.testing.assert_close(hops[:, 2], dense @ dense @ features)
-    torch.autograd.backward(hops[:, 1].sum())
-    torch.testing.assert_close(features.grad, dense.T @ torch.ones(4, 3))
+@pytest.mark.parametrize("directed", [True, False])
+def test_hops_are_powers_and_carry_gradients(directed: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    source, target = torch.randint(0, 9, (2, 20), generator=draw)
+    if not directed:
+        source, target = torch.cat([source, target]), torch.cat([target, source])
+    edges = from_pairs(source, target, 10)
+    operator = propagation(edges)
+    dense = operator.matrix.to_dense().double()
+    features = torch.randn(10, 3, dtype=torch.float64, generator=draw).requires_grad_()
+    index_B, weight_BTD = torch.tensor([7, 2, 7, 0]), torch.randn(4, 4, 3, generator=draw)
+    powers = torch.stack([torch.matrix_power(dense, k) @ features for k in range(4)], 1)[index_B]
+    (expected,) = torch.autograd.grad((powers * weight_BTD).sum(), features)
+    single = features.detach().float().requires_grad_()
+    hops = operator.hops(single, 3, index_B)
+    torch.testing.assert_close(hops, powers.float())
+    (found,) = torch.autograd.grad((hops * weight_BTD).sum(), single)
+    torch.testing.assert_close(found, expected.float())
+    assert (operator.transposed is operator.matrix) != directed
+    torch.testing.assert_close(operator.transposed.to_dense(), operator.matrix.to_dense().t())
