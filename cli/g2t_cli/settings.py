@@ -29,7 +29,7 @@ KEYS = {
         "signals",
         "topk",
     },
-    "distill": {"student", "preset", "seed", "model", "train", "loss"},
+    "distill": {"student", "size", "preset", "seed", "model", "train", "loss"},
 }
 
 

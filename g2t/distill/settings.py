@@ -39,6 +39,7 @@ class DistillSettings(Settings, Generic[M, T, L]):
     """All settings of `g2t distill`."""
 
     student: str = "landmark"
+    size: str = Field("small", description="tiny, small or base; model.* changes it")
     preset: str = Field("soft", description="the losses to start from; loss.NAME.* changes them")
     seed: int = Field(0, ge=0)
     second: str | None = Field(
@@ -61,10 +62,16 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
     Raises UsageError naming the first wrong key, or where no loss is left.
     """
     student = look_up(STUDENTS, values.get("student", "landmark"), "student")
+    size = values.get("size", "small")
+    if not isinstance(size, str) or size not in student.SIZES:
+        raise UsageError(
+            f"the student has no size {size!r}", did_you_mean(str(size), student.SIZES)
+        )
     preset = values.get("preset", "soft")
     if not isinstance(preset, str) or preset not in PRESETS:
         raise UsageError(f"no preset is called {preset!r}", did_you_mean(str(preset), PRESETS))
-    chosen = layered({"model": {}, "train": {}, "loss": PRESETS[preset]}, values)
+    start = {"model": student.SIZES[size], "train": {}, "loss": PRESETS[preset]}
+    chosen = layered(start, values)
     if not isinstance(chosen["loss"], dict):
         raise UsageError("setting loss: name a loss", "e.g. --set loss.soft.weight=1")
     fields: dict[str, Any] = {
@@ -126,16 +133,25 @@ def _signals(losses: Iterable[str]) -> frozenset[str]:
 
 
 def as_values(settings: DistillSettings[Any, Any, Any]) -> dict[str, Any]:
-    """Return settings as values that give them again, losses as what differs from the preset.
+    """Return settings as values that give them again.
 
-    So a printed file still follows `--preset`.
+    Losses and what a size decides are given as what differs from the preset and from the size: a
+    printed file still follows `--preset` and `size`.
     """
     values = settings.model_dump(mode="json")
-    preset = distill_settings({"student": settings.student, "preset": settings.preset})
+    named = {"student": settings.student, "size": settings.size, "preset": settings.preset}
+    preset = distill_settings(named)
+    sizes = look_up(STUDENTS, settings.student, "student").SIZES.values()
+    sized = {key for size in sizes for key in size}
+    model = {
+        key: value
+        for key, value in values["model"].items()
+        if key not in sized or value != getattr(preset.model, key)
+    }
     usual = preset.loss.model_dump(mode="json")
     losses = {
         name: {key: value for key, value in loss.items() if value != usual.get(name, {}).get(key)}
         for name, loss in values["loss"].items()
         if loss != usual.get(name)
     }
-    return {**values, "loss": losses}
+    return {**values, "model": model, "loss": losses}

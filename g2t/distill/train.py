@@ -19,6 +19,7 @@ from g2t.checkpoint import Checkpoint, check_finite
 from g2t.distill.lesson import Lesson, prepare
 from g2t.distill.needs import needs_of, tensors_read
 from g2t.distill.objective import REBALANCE_STEPS
+from g2t.distill.revive import revive
 from g2t.distill.second import open_second
 from g2t.distill.settings import DistillSettings, distill_settings
 from g2t.errors import UsageError
@@ -137,6 +138,7 @@ def _train(
         student.compile()
     size = _batch_size(cache.rows, options.batch, lesson.inputs)
     steps = options.epochs * -(-cache.rows // size)
+    share = getattr(options, "revive", 0.0)  # `mlp` has no landmarks
     with stop_on_signal() as stop:
         for epoch in range(state["epoch"] + 1, options.epochs):
             student.train()
@@ -159,6 +161,9 @@ def _train(
                 average(lesson.averaged, student, fair_share(options.ema, state["step"]))
                 for name, value in terms.items():
                     means[name] = means.get(name, 0.0) + value * own / lesson.signals.count
+            if share and epoch < options.epochs // 2:
+                draw = torch.Generator().manual_seed(settings.seed + epoch)
+                means["revived"] = revive(student, lesson.averaged, lesson.inputs, share, draw)
             val, val_loss = _validate(lesson, cache)
             check_finite(torch.tensor(val_loss), epoch)
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})

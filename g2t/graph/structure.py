@@ -2,10 +2,13 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from g2t.graph.csr import Csr, Features
 
@@ -40,6 +43,21 @@ def without_self_loops(edges: Csr) -> Csr:
     return Csr(start_N, edges.column_E[keep_E], None, edges.width)
 
 
+def some_neighbours(edges: Csr, most: int) -> Tensor:
+    """Return at most `most` in-neighbours of every node, int32 [N, most], -1 where it has fewer.
+
+    Of more, some at even distances in their order by id: always the same ones, no draw. A node is
+    no neighbour of itself.
+    """
+    clean = without_self_loops(edges)
+    count_N1, place_S = clean.counts_N[:, None], torch.arange(most)
+    rank_NS = torch.where(count_N1 > most, place_S * count_N1 // most, place_S)
+    there_NS = rank_NS < count_N1
+    found_NS = torch.full(there_NS.shape, -1, dtype=torch.int32)
+    found_NS[there_NS] = clean.column_E[(clean.start_N[:-1, None] + rank_NS)[there_NS]]
+    return found_NS
+
+
 @dataclass(frozen=True)
 class Propagation:
     """The GCN operator Â = D^-1/2 (A + I) D^-1/2 (Kipf & Welling 2017), every self-loop once.
@@ -53,16 +71,48 @@ class Propagation:
         """Return Â X, [N, D], differentiable in X."""
         return self.matrix @ features_ND
 
-    def hops(self, features_ND: Tensor, count: int) -> Tensor:
-        """Return X, ÂX, …, Â^count X stacked to [N, count + 1, D]."""
-        hops = [features_ND]
-        for _ in range(count):
-            hops.append(self(hops[-1]))
-        return torch.stack(hops, 1)
+    def hops(self, features_ND: Tensor, count: int, index_B: Tensor) -> Tensor:
+        """Return X, ÂX, …, Â^count X of some nodes, [B, count + 1, D], differentiable in X."""
+        hops_BTD: Tensor = _Hops.apply(features_ND, self, count, index_B)  # type: ignore[no-untyped-call]
+        return hops_BTD
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """Âᵀ as a torch CSR tensor, made once; Â itself where all edges go both ways."""
+        turned = self.matrix.t().to_sparse_csr()
+        parts = (torch.Tensor.crow_indices, torch.Tensor.col_indices, torch.Tensor.values)
+        same = all(torch.equal(part(turned), part(self.matrix)) for part in parts)
+        return self.matrix if same else turned
 
     def to(self, device: torch.device) -> "Propagation":
         """Return a copy on another device."""
         return Propagation(self.matrix.to(device))
+
+
+class _Hops(torch.autograd.Function):
+    """Hops of some nodes; torch would transpose Â in every step, and keep a gradient per hop."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features_ND: Tensor, operator: Propagation, count: int, index_B: Tensor
+    ) -> Tensor:
+        ctx.operator, ctx.index_B, ctx.shape = operator, index_B, features_ND.shape
+        hops = [features_ND[index_B]]
+        for _ in range(count):
+            features_ND = operator(features_ND)
+            hops.append(features_ND[index_B])
+        return torch.stack(hops, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor, None, None, None]:
+        # Horner's rule: G_0 + Âᵀ (G_1 + Âᵀ (G_2 + …)), one sum over all hops.
+        *nearer, farthest_BD = grad_BTD.unbind(1)
+        grad_ND = grad_BTD.new_zeros(ctx.shape).index_add_(0, ctx.index_B, farthest_BD)
+        for grad_BD in reversed(nearer):
+            grad_ND = ctx.operator.transposed @ grad_ND
+            grad_ND.index_add_(0, ctx.index_B, grad_BD)
+        return grad_ND, None, None, None
 
 
 def propagation(edges: Csr, degree_N: Tensor | None = None) -> Propagation:

@@ -6,8 +6,9 @@ attends over the batch, so a node gets the same answer in any batch.
 Shape letters: `N` nodes, `B` batch, `T` tokens, `D` width, `C` classes, `F` features, `K` hops.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -68,18 +69,21 @@ class TrainSettings(Settings):
 class Inputs:
     """What a student may know of N nodes, normalised.
 
-    `tokens` [N, K or K + 1, F] are hop tokens; `operator` makes them where they are not stored.
+    `tokens` [N, any, F] are hop tokens, and for dense features also those made from them;
+    `operator` makes them where they are not stored. `neighbours` [N, S] are ids, -1 for none.
     """
 
     features: Features
     tokens: Tensor | None = None
     operator: Propagation | None = None
+    neighbours: Tensor | None = None
 
     def to(self, device: torch.device) -> "Inputs":
         """Return a copy on another device."""
         tokens = None if self.tokens is None else self.tokens.to(device)
         operator = None if self.operator is None else self.operator.to(device)
-        return Inputs(self.features.to(device), tokens, operator)
+        neighbours = None if self.neighbours is None else self.neighbours.to(device)
+        return Inputs(self.features.to(device), tokens, operator, neighbours)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ class Student(nn.Module):
 
     Settings: ClassVar[type[ModelSettings]] = ModelSettings
     Train: ClassVar[type[TrainSettings]] = TrainSettings
+    #: The `model.*` that a size stands for, where they are not the defaults.
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {}}
     #: Input dropout for sparse bags of words; other features take `DENSE_DROPOUT`.
     WORD_DROPOUT: ClassVar[float] = 0.5
 

@@ -67,6 +67,25 @@ class Block(nn.Module):
         mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask)
         return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def usage(self, tokens_BTD: Tensor) -> Tensor:
+        """Return how the attention that goes to landmarks is shared among them, [M], in sum 1.
+
+        Over all heads and tokens, of which all are at hand; takes B · H · T · (T + M) numbers.
+        """
+        normed_BTD = self.norm_tokens(tokens_BTD)
+        seen = [self.norm_landmarks(self.landmarks).expand(len(tokens_BTD), -1, -1)]
+        if self.own_tokens:
+            seen.append(normed_BTD)
+        queries, keys = (
+            self._split(self.query(normed_BTD)),
+            self._split(self.key(torch.cat(seen, 1))),
+        )
+        scores = queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5
+        usage_M = scores.softmax(3)[..., : len(self.landmarks)].sum((0, 1, 2))
+        shared_M: Tensor = usage_M / usage_M.sum()
+        return shared_M
+
     def _split(self, rows: Tensor) -> Tensor:
         """Cut the width into heads: [B, T, D] to [B, H, T, D / H]."""
         batch, length, width = rows.shape

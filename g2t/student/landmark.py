@@ -3,7 +3,8 @@
 O(1) per node, no edge and no other node needed at inference.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -32,11 +33,32 @@ class AttentionSettings(ModelSettings):
         return self
 
 
+class AttentionTrainSettings(TrainSettings):
+    """`train.*` of the students with attention."""
+
+    revive: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="part of its fair share of attention below which a landmark is moved to a "
+        "node's token, after each epoch of the first half; 0: never",
+    )
+
+
+#: Sizes of the students with attention.
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"hidden": 32, "landmarks": 16},
+    "small": {},
+    "base": {"hidden": 128, "landmarks": 64},
+}
+
+
 class Landmark(Student):
     """A stack of landmark blocks over one token per node."""
 
     Settings: ClassVar[type[ModelSettings]] = AttentionSettings
-    Train: ClassVar[type[TrainSettings]] = TrainSettings
+    Train: ClassVar[type[TrainSettings]] = AttentionTrainSettings
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = SIZES
     WORD_DROPOUT: ClassVar[float] = 0.8
 
     def __init__(

@@ -1,6 +1,7 @@
 """`mlp`, the floor of every comparison: GLNN's student (Zhang et al. 2022)."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -24,6 +25,11 @@ class MLP(Student):
 
     Settings: ClassVar[type[ModelSettings]] = MLPSettings
     Train: ClassVar[type[TrainSettings]] = TrainSettings
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"hidden": 128},
+        "small": {},
+        "base": {"hidden": 512},
+    }
 
     def __init__(self, features: int, sparse: bool, classes: int, settings: MLPSettings) -> None:
         super().__init__()

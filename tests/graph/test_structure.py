@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 
 from g2t.graph.csr import Csr, from_pairs
-from g2t.graph.structure import induced, largest_component, propagation, without_self_loops
+from g2t.graph.structure import (
+    induced,
+    largest_component,
+    propagation,
+    some_neighbours,
+    without_self_loops,
+)
 
 
 def undirected(pairs: list[tuple[int, int]], nodes: int) -> Csr:
@@ -42,6 +48,22 @@ def test_self_loops_are_left_out() -> None:
     assert without_self_loops(edges).dense().tolist() == [[0, 1], [0, 0]]
 
 
+def test_some_neighbours_are_all_of_few_and_evenly_some_of_many() -> None:
+    hub = [(0, other) for other in range(1, 8)]
+    edges = undirected([*hub, (2, 2), (2, 3)], 9)
+    assert some_neighbours(edges, 3).tolist() == [
+        [1, 3, 5],  # ranks 0, 7 // 3 and 14 // 3 of 1 … 7
+        [0, -1, -1],
+        [0, 3, -1],
+        [0, 2, -1],
+        *[[0, -1, -1]] * 4,
+        [-1, -1, -1],
+    ]
+    assert some_neighbours(edges, 7)[0].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    one_way = from_pairs(torch.tensor([0, 1]), torch.tensor([2, 2]), 3)
+    assert some_neighbours(one_way, 2).tolist() == [[-1, -1], [-1, -1], [0, 1]]
+
+
 def test_propagation_by_hand() -> None:
     # A path 0 - 1 - 2: degrees with the self-loop are 2, 3, 2.
     hop = propagation(undirected([(0, 1), (1, 2)], 3))(torch.eye(3))
@@ -59,11 +81,23 @@ def test_propagation_equals_pygs_gcn_norm(directed: bool) -> None:
     torch.testing.assert_close(propagation(edges)(torch.eye(20)), pyg_operator(edges))
 
 
-def test_hops_are_powers_and_carry_gradients() -> None:
-    edges = from_pairs(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), 4)
-    operator, features = propagation(edges), torch.randn(4, 3, requires_grad=True)
-    dense = operator(torch.eye(4)).detach()
-    hops = operator.hops(features, 2)
-    torch.testing.assert_close(hops[:, 2], dense @ dense @ features)
-    torch.autograd.backward(hops[:, 1].sum())
-    torch.testing.assert_close(features.grad, dense.T @ torch.ones(4, 3))
+@pytest.mark.parametrize("directed", [True, False])
+def test_hops_are_powers_and_carry_gradients(directed: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    source, target = torch.randint(0, 9, (2, 20), generator=draw)
+    if not directed:
+        source, target = torch.cat([source, target]), torch.cat([target, source])
+    edges = from_pairs(source, target, 10)
+    operator = propagation(edges)
+    dense = operator.matrix.to_dense().double()
+    features = torch.randn(10, 3, dtype=torch.float64, generator=draw).requires_grad_()
+    index_B, weight_BTD = torch.tensor([7, 2, 7, 0]), torch.randn(4, 4, 3, generator=draw)
+    powers = torch.stack([torch.matrix_power(dense, k) @ features for k in range(4)], 1)[index_B]
+    (expected,) = torch.autograd.grad((powers * weight_BTD).sum(), features)
+    single = features.detach().float().requires_grad_()
+    hops = operator.hops(single, 3, index_B)
+    torch.testing.assert_close(hops, powers.float())
+    (found,) = torch.autograd.grad((hops * weight_BTD).sum(), single)
+    torch.testing.assert_close(found, expected.float())
+    assert (operator.transposed is operator.matrix) != directed
+    torch.testing.assert_close(operator.transposed.to_dense(), operator.matrix.to_dense().t())

@@ -214,6 +214,16 @@ def test_a_printed_config_follows_another_preset() -> None:
     assert list(none.losses()) == ["hard"]
 
 
+def test_a_printed_config_follows_another_size() -> None:
+    changed = {"student": "hop", "size": "base", "model": {"hidden": 96, "heads": 2}}
+    printed = as_values(distill_settings(changed))
+    assert distill_settings(printed).model_dump() == distill_settings(changed).model_dump()
+    tiny = distill_settings({**printed, "size": "tiny"}).model
+    assert (tiny.hidden, tiny.heads, tiny.landmarks) == (96, 2, 16)
+    base = distill_settings({**as_values(distill_settings({})), "size": "base"}).model
+    assert (base.hidden, base.landmarks) == (128, 64)
+
+
 def test_the_log_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
     with Stage(tmp_path / "a", "thing", {}, {}, 0) as stage:
         for epoch in range(3):

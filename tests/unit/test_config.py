@@ -23,6 +23,7 @@ from g2t.config import (
 from g2t.distill.settings import distill_settings
 from g2t.errors import InputError, UsageError
 from g2t.recipe import part_of, read_recipe
+from g2t.student import STUDENTS
 from g2t.teacher.settings import teach_settings
 from g2t_cli.settings import gather
 
@@ -155,6 +156,8 @@ def test_teacher_settings_name_the_wrong_key(values: dict[str, Any], said: str, 
     ("values", "said", "hint"),
     [
         ({"student": "landmrk"}, "no student is called", "did you mean landmark?"),
+        ({"size": "bsae"}, "the student has no size 'bsae'", "did you mean base?"),
+        ({"size": 3}, "the student has no size 3", "choose from: base, small, tiny"),
         ({"preset": "sotf"}, "no preset is called 'sotf'", "did you mean soft?"),
         ({"loss": {"sotf": {"weight": 1}}}, "no loss is called 'sotf'", "did you mean soft?"),
         ({"loss": {"soft": {"wieght": 1}}}, "unknown setting loss.soft.wieght", "weight?"),
@@ -166,6 +169,22 @@ def test_student_settings_name_the_wrong_key(values: dict[str, Any], said: str, 
     with pytest.raises(UsageError, match=said) as caught:
         distill_settings(values)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_a_size_gives_defaults_and_what_is_named_wins(student: str) -> None:
+    def model(**values: Any) -> dict[str, Any]:
+        settings = distill_settings({"student": student, **values})
+        found: dict[str, Any] = settings.model.model_dump()
+        return found
+
+    assert model(size="small") == model()
+    widths = [model(size=size)["hidden"] for size in ("tiny", "small", "base")]
+    assert widths == ([128, 256, 512] if student == "mlp" else [32, 64, 128])
+    chosen = model(size="base", model={"hidden": 80})
+    assert chosen == {**model(size="base"), "hidden": 80}
+    if student != "mlp":
+        assert [model(size=size)["landmarks"] for size in ("tiny", "base")] == [16, 64]
 
 
 def test_settings_cannot_be_changed() -> None:
