@@ -4,10 +4,20 @@ In the production setting test nodes that were seen are answered from the observ
 were held out from the whole one; `test` is GLNN's mix of both.
 
 Every score carries the split's name and digest, and the lineage of student, cache, teacher and
-graph is checked before anything is computed. `case` opens, `answers` asks and scores, `run` writes.
+graph is checked before anything is computed. `case` opens, `answers` asks and scores, `card` looks into
+embeddings, `run` writes.
 """
 
+from g2t.evaluate.card import CardSources
 from g2t.evaluate.case import Case, Sources, open_case
 from g2t.evaluate.run import evaluate, evaluate_teachers, scores_of
 
-__all__ = ["Case", "Sources", "evaluate", "evaluate_teachers", "open_case", "scores_of"]
+__all__ = [
+    "CardSources",
+    "Case",
+    "Sources",
+    "evaluate",
+    "evaluate_teachers",
+    "open_case",
+    "scores_of",
+]

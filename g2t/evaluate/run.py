@@ -6,6 +6,7 @@ from typing import Any
 
 from g2t.artifact import read_json, write_json
 from g2t.evaluate.answers import Answers, Asked, agreement_of, answers_of, scores_in
+from g2t.evaluate.card import CardSources, card_of, open_card
 from g2t.evaluate.case import Case, Sources, open_case
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split
@@ -20,11 +21,13 @@ def evaluate(
     sources: Sources,
     out: Path | None = None,
     *,
+    card: CardSources | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
 
+    With `card` the key `card` holds what it inherits of the graph's structure, as `g2t.card/1`.
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
     case = open_case(sources)
@@ -33,7 +36,14 @@ def evaluate(
             "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
             "so no prod and no test score"
         )
-    return _kept(out, case.inputs, force, lambda: scores_of(case), "student")
+    if card is None:
+        return _kept(out, case.inputs, force, lambda: scores_of(case), "student")
+    opened = open_card(case, card, sources.graph)
+
+    def scores() -> dict[str, Any]:
+        return {**scores_of(case), "card": card_of(opened)}
+
+    return _kept(out, case.inputs | opened.inputs, force, scores, "student")
 
 
 def evaluate_teachers(

@@ -113,7 +113,8 @@ def _draw(
     def neighbour_of_end() -> Tensor:
         drawn_P = torch.rand(len(to_P), generator=generator, dtype=torch.float64)
         ahead_P = (drawn_P * edges.counts_N[to_P]).long()
-        return edges.column_E[edges.start_N[to_P] + ahead_P].long()
+        found_P: Tensor = edges.column_E[edges.start_N[to_P] + ahead_P].long()
+        return found_P
 
     apart, length_P = _paths(edges, source_S, generator)
     return Draw(
@@ -161,9 +162,7 @@ def _unlinked(edges: Csr, from_P: Tensor, draw: Callable[[], Tensor]) -> Tensor:
     return torch.stack([from_P, to_P])[:, to_P >= 0]
 
 
-def _paths(
-    edges: Csr, source_S: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _paths(edges: Csr, source_S: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return pairs of a source and some node that it reaches within `FAR` steps, and the steps."""
     matrix, nodes = edges.scipy(), len(edges)
     length_NS = np.full((nodes, len(source_S)), -1, dtype=np.int8)

@@ -9,7 +9,8 @@ from torch import Tensor
 def ranks(values_P: Tensor) -> Tensor:
     """Return ranks from 1, the mean of its places for every tie, float64 [P]."""
     _, which_P, count = torch.unique(values_P, return_inverse=True, return_counts=True)
-    return (count.cumsum(0) - (count - 1) / 2).double()[which_P]
+    rank_P: Tensor = (count.cumsum(0) - (count - 1) / 2).double()[which_P]
+    return rank_P
 
 
 def auc(higher_P: Tensor, lower_P: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Ridge regression: a linear probe that chooses its own strength on the rows that it learns from."""
+"""Ridge regression: a linear probe that chooses its strength on the rows that it learns from."""
 
 import torch
 from torch import Tensor
