@@ -26,9 +26,7 @@ def show_card(card: Mapping[str, Any]) -> None:
             cells.append(figure(row["inheritance"][measure], 100))
         table.add_row(measure, *cells)
     show(table)
-    show(
-        "I = (student - floor) / (ceiling - floor): what a student inherits; – : they do not differ"
-    )
+    show("I = (student - floor) / (ceiling - floor); – where ceiling and floor do not differ")
     show(f"±: standard error over {card['draws']} draws of nodes, edges and paths")
 
 

@@ -4,8 +4,8 @@ In the production setting test nodes that were seen are answered from the observ
 were held out from the whole one; `test` is GLNN's mix of both.
 
 Every score carries the split's name and digest, and the lineage of student, cache, teacher and
-graph is checked before anything is computed. `case` opens, `answers` asks and scores, `card` looks into
-embeddings, `run` writes.
+graph is checked before anything is computed. `case` opens, `answers` asks and scores, `card` looks
+at embeddings, `run` writes.
 """
 
 from g2t.evaluate.card import CardSources

@@ -138,7 +138,8 @@ def _shuffled(count: int, generator: torch.Generator) -> Tensor:
 def _parts(count: int, most: int, generator: torch.Generator) -> Sequence[Tensor]:
     """Return `DRAWS` parts of `count` things without overlap, each of at most `most`."""
     each = min(most, count // DRAWS)
-    return _shuffled(count, generator)[: each * DRAWS].view(DRAWS, each).unbind()
+    order = _shuffled(count, generator)
+    return [order[part * each : (part + 1) * each] for part in range(DRAWS)]
 
 
 def _pairs(edges: Csr) -> Tensor:
