@@ -14,8 +14,9 @@ from g2t.config import layered, validate
 from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
-from g2t.evaluate import Sources, evaluate, evaluate_teachers
+from g2t.evaluate import Cards, Setup, evaluate_in, evaluate_teachers
 from g2t.export import ExportSettings, export
+from g2t.export.add import add
 from g2t.graph.importing import import_graph, resolve_import
 from g2t.graph.splits import check_name
 from g2t.metrics import mean_std, paired
@@ -53,9 +54,11 @@ def run(
     device: str,
     force: bool,
     progress: Progress,
+    card: bool = False,
 ) -> dict[str, Any]:
     """Walk a recipe for every seed and return the table as `g2t.run/1`.
 
+    With `card` every student has a report card, and the table its means over seeds.
     Parts that are finished with the same settings and inputs are not made again.
     """
     check_recipe(recipe)
@@ -74,8 +77,10 @@ def run(
             rows[TEACHER].append(walk.score(teachers))
             continue
         walk.export(teachers)
+        setup = walk.setup(teachers)
+        cards = Cards(setup) if card else None
         for name in recipe.students:
-            rows[name].append(walk.student(name, teachers))
+            rows[name].append(walk.student(name, setup, cards))
         rows[TEACHER].append(rows[name][-1])
     table = tabulate(rows, list(seeds), recipe.split)
     write_json(out / RECORD, table)
@@ -114,18 +119,44 @@ class Walk:
         return evaluate_teachers(teachers, self.graph, out, force=self.force)
 
     def export(self, teachers: Sequence[Path]) -> None:
-        """Write the cache."""
+        """Write the cache; one that stands gets what it lacks, and students of it stay valid."""
         settings, out = _export_settings(self.recipe), self.folder / "cache"
+        record = out / RECORD
+        if record.is_file() and not self.force:
+            have = read_json(record).get("config", {}).get("signals", [])
+            if not set(settings.signals) <= set(have):
+                add(
+                    out,
+                    settings.signals,
+                    teacher=teachers,
+                    graph=self.graph,
+                    progress=self.progress,
+                )
+            every = sorted({*have, *settings.signals})
+            settings = validate(ExportSettings, {**settings.model_dump(), "signals": every})
         export(teachers, self.graph, out, settings, force=self.force, progress=self.progress)
 
-    def student(self, name: str, teachers: Sequence[Path]) -> dict[str, Any]:
+    def setup(self, teachers: Sequence[Path]) -> Setup:
+        """Open what all students of this seed are scored beside."""
+        return Setup(self.graph, self.folder / "cache", teachers)
+
+    def student(self, name: str, setup: Setup, cards: Cards | None = None) -> dict[str, Any]:
         """Distil one student and score it beside the teachers."""
         self.progress.note(f"seed {self.seed}: {name}")
         cache, out = self.folder / "cache", self.folder / f"student-{name}"
         values = layered(self.recipe.student(name), {"seed": self.seed})
-        distill(cache, out, values, device=self.device, force=self.force, progress=self.progress)
-        sources = Sources(out, self.graph, cache, teachers)
-        return evaluate(sources, self.folder / f"evaluation-{name}", force=self.force)
+        second = values.get("second")
+        distill(
+            cache,
+            out,
+            values,
+            second=None if second is None else self.folder / f"student-{second}",
+            device=self.device,
+            force=self.force,
+            progress=self.progress,
+        )
+        kept = self.folder / f"evaluation-{name}"
+        return evaluate_in(setup, out, kept, cards=cards, force=self.force)
 
 
 def _export_settings(recipe: Recipe) -> ExportSettings:
@@ -166,6 +197,8 @@ def tabulate(
         }
         for entry in hops.values():
             del entry["name"]
+        if "card" in results[0]:
+            row["card"] = _card([result["card"]["students"][0] for result in results])
         rows.append({**row, "by_hops": hops} if hops else row)
     return {
         "schema": SCHEMA,
@@ -193,6 +226,17 @@ def _row(
             for key in scores[0]["settings"]
         }
     return row
+
+
+def _card(students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return of every measure a student's value and inheritance, over seeds."""
+    return {
+        name: {
+            part: _spread([student[part][name]["value"] for student in students])
+            for part in ("values", "inheritance")
+        }
+        for name in students[0]["values"]
+    }
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:

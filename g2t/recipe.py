@@ -35,7 +35,7 @@ STUDENTS: Mapping[str, Mapping[str, Any]] = {
 TEACHER = "teacher"
 
 #: A student's name becomes part of a folder's name.
-StudentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+StudentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
 class Recipe(Settings):
@@ -82,7 +82,21 @@ def read_recipe(content: Mapping[str, Any]) -> Recipe:
                 f"the recipe's table {name} sets a seed, split or setting of its own",
                 "a recipe has one split and setting, at its top, and the seeds of --seeds",
             )
+    _check_seconds(recipe)
     return recipe
+
+
+def _check_seconds(recipe: Recipe) -> None:
+    """Raise UsageError where a student learns from one that is not made before it."""
+    made: list[str] = []
+    for name, part in recipe.students.items():
+        second = part.get("second")
+        if second is not None and second not in made:
+            raise UsageError(
+                f"student {name} of the recipe learns from {second!r}, no student before it",
+                "name a student that stands above it",
+            )
+        made.append(name)
 
 
 def is_recipe(content: Mapping[str, Any]) -> bool:
@@ -90,8 +104,15 @@ def is_recipe(content: Mapping[str, Any]) -> bool:
     return not content.keys().isdisjoint({"source", "import", "teach", "export", "students"})
 
 
+def is_study(content: Mapping[str, Any]) -> bool:
+    """Tell whether a file's content is a study, of many recipes, and not one recipe."""
+    return "study" in content
+
+
 def part_of(content: Mapping[str, Any], stage: Stage, student: str = "landmark") -> dict[str, Any]:
     """Return one stage's settings from a recipe, or from a file of that stage's own settings."""
+    if is_study(content):
+        raise UsageError("this is a study, and no settings of one stage", "walk it with g2t run")
     if not is_recipe(content):
         return dict(content)
     recipe = read_recipe(content)

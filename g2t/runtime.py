@@ -46,6 +46,22 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def check_device(precision: str, compiled: bool, device: torch.device) -> None:
+    """Raise where `train.precision=bf16` or `train.compile` is to run elsewhere than on CUDA.
+
+    UsageError where another device was chosen, MissingExtra where there is no CUDA.
+    """
+    wanted = {"precision=bf16": precision == "bf16", "compile=true": compiled}
+    for setting in (name for name, asked in wanted.items() if asked):
+        if device.type == "cuda":
+            continue
+        if torch.cuda.is_available():
+            raise UsageError(f"train.{setting} needs CUDA, not {device}", "use --device cuda")
+        raise MissingExtra(
+            f"train.{setting} needs CUDA, which is not here", "leave it out: the CPU takes fp32"
+        )
+
+
 class StopSignal:
     """Whether SIGTERM or SIGUSR1 has arrived; loops ask it between steps."""
 

@@ -4,6 +4,7 @@
 column by a sigmoid, its labels are [N, C] of 0, 1 and, where unknown, -1.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -67,6 +68,31 @@ def log_probabilities(task: Task, logits_BC: Tensor) -> Tensor:
 def probabilities(task: Task, logits_BC: Tensor) -> Tensor:
     """Return the probability of every class, or of every label by itself, [B, C]."""
     return logits_BC.sigmoid() if task == "multilabel" else logits_BC.softmax(1)
+
+
+def mean_logits(
+    task: Task, members: Sequence[Tensor], weights: Sequence[float] | None = None
+) -> Tensor:
+    """Return logits of the members' mean probabilities, [B, C]; one alone stays as it is.
+
+    Of classes log p̄, of labels log p̄ - log(1 - p̄). Averaged in logarithms, so that no probability
+    underflows to 0 (deep ensembles: Lakshminarayanan et al. 2017). `weights` sum to 1; without
+    them all count alike.
+    """
+    if len(members) == 1:
+        return members[0]
+    shares = torch.tensor(weights or [1 / len(members)] * len(members)).log()
+    logs_MBC = torch.stack(
+        [
+            log_probabilities(task, logits_BC.float()) + share
+            for logits_BC, share in zip(members, shares, strict=True)
+        ]
+    )
+    mean: Tensor = torch.logsumexp(logs_MBC, 0)
+    if task != "multilabel":
+        return mean
+    yes_BC, no_BC = mean.chunk(2, 1)
+    return yes_BC - no_BC
 
 
 def entropy(task: Task, logits_BC: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The structure report card for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from g2t_cli.tables import new_table, show
+from g2t_cli.tables import new_table, show, spread
 
 
 def show_card(card: Mapping[str, Any]) -> None:
@@ -28,6 +28,15 @@ def show_card(card: Mapping[str, Any]) -> None:
     show(table)
     show("I = (student - floor) / (ceiling - floor); – where ceiling and floor do not differ")
     show(f"±: standard error over {card['draws']} draws of nodes, edges and paths")
+
+
+def show_cards(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what the students of a `g2t.run/1` inherit, mean ± std over seeds."""
+    table = new_table("inherited structure in %", "measure", *(row["name"] for row in rows))
+    for measure in rows[0]["card"]:
+        shares = [row["card"][measure]["inheritance"] for row in rows]
+        table.add_row(measure, *map(spread, shares))
+    show(table)
 
 
 def _name(row: Mapping[str, Any]) -> str:

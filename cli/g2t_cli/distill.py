@@ -32,6 +32,15 @@ def distill(
             rich_help_panel=o.MODEL,
         ),
     ] = None,
+    second: Annotated[
+        Path | None,
+        typer.Option(
+            "--second",
+            metavar="STUDENT",
+            help="A finished student that teaches too, e.g. hop for landmark.",
+            rich_help_panel=o.INPUTS,
+        ),
+    ] = None,
     seed: o.Seed = None,
     config: o.Config = None,
     sets: o.Sets = None,
@@ -52,6 +61,8 @@ def distill(
 
       g2t distill runs/cora/cache --student hop --set train.epochs=100 --out runs/cora/hop
 
+      g2t distill runs/cora/cache --second runs/cora/hop --out runs/cora/taught-twice
+
       g2t distill runs/cora/cache --preset paper --set loss.align.weight=0 --out runs/cora/paper
     """
     from g2t.distill.settings import as_values, distill_settings
@@ -67,8 +78,8 @@ def distill(
     if dry_run:
         from g2t_cli.plan import student_plan
 
-        emit_json(student_plan(plan_student(cache, values), target, force))
+        emit_json(student_plan(plan_student(cache, values, second), target, force))
         return
     with progress(quiet) as show:
-        made = run(cache, target, values, device=device, force=force, progress=show)
+        made = run(cache, target, values, second=second, device=device, force=force, progress=show)
     emit_artifact(made, as_json)

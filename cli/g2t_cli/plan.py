@@ -104,7 +104,7 @@ def student_plan(plan: "DistillPlan", out: Path, force: bool) -> dict[str, Any]:
 
     from g2t.distill.lesson import prepare
 
-    lesson = prepare(plan.cache, plan.settings, plan.needs, torch.device("cpu"))
+    lesson = prepare(plan.cache, plan.settings, plan.needs, plan.second, torch.device("cpu"))
     parameters = sum(p.numel() for p in lesson.student.parameters())
     stage = Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force)
     content = {

@@ -16,14 +16,14 @@ def run(
     ],
     out: o.Out = None,
     seeds: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--seeds",
             metavar="A:B|A,B,C",
-            help="Seeds: a range or a list.",
+            help="Seeds: a range or a list (default: 0:1; of a study, those of its tiers).",
             rich_help_panel=o.MODEL,
         ),
-    ] = "0:1",
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,6 +48,21 @@ def run(
             "--teachers-only", help="Train and score the teachers alone.", rich_help_panel=o.MODEL
         ),
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PATTERN",
+            help="Cells of a study, e.g. 'a/cora-*/*/hop/soft*'; repeatable.",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card", help="Add a structure report card of every student.", rich_help_panel=o.MODEL
+        ),
+    ] = False,
     root: o.Root = None,
     device: o.Device = "auto",
     print_config: o.PrintConfig = False,
@@ -61,6 +76,9 @@ def run(
     Finished parts are kept, so a second call goes on where the first stopped. The table compares
     the teacher, every student, and students without a teacher; mean ± std over the seeds.
 
+    A study walks many recipes, settings, students and losses, cell by cell, and writes
+    OUT/STUDY.md.
+
     Examples:
 
       g2t run recipe:demo --out runs/demo
@@ -72,22 +90,37 @@ def run(
       g2t run recipe:cora --set split=cpf --seeds 0:5 --out runs/cora-cpf
 
       g2t run recipe:cora --set split=cpf --set setting=production --out runs/cora-production
+
+      g2t run recipe:study-losses --only 'a/cora-cpf/*' --seeds 0:2 --out runs/study
     """
     from g2t.config import from_environment, layered, parse_sets, read_config
+    from g2t.errors import UsageError
     from g2t.pipeline import check_recipe
     from g2t.pipeline import run as walk
-    from g2t.recipe import read_recipe, with_students
+    from g2t.recipe import is_study, read_recipe, with_students
 
+    content, numbers = read_config(recipe), None if seeds is None else parse_seeds(seeds)
+    if is_study(content):
+        from g2t_cli.study import Request, walk_study
+
+        if graph is not None or teachers_only or force:
+            raise UsageError(
+                "--graph, --teachers-only and --force do not go with a study",
+                "use --only; what is to be made again, remove",
+            )
+        given = Request(recipe, sets or [], only or [], numbers, out)
+        walk_study(given, content, root, device, print_config, dry_run, as_json, quiet)
+        return
+    if only:
+        raise UsageError("--only is for studies", f"{recipe} is one recipe, without cells")
     tables = {"source", "split", "setting", "import", "teach", "export", "students"}
-    content = layered(
-        with_students(read_config(recipe)), from_environment(tables), parse_sets(sets or [])
-    )
+    content = layered(with_students(content), from_environment(tables), parse_sets(sets or []))
     if teachers_only:
         content |= {"students": {}}
     if graph is not None:
         content |= {"source": f"folder:{graph}", "import": {}}
     parsed = read_recipe(content)
-    numbers = parse_seeds(seeds)
+    numbers = numbers or [0]
     if print_config:
         emit_toml(check_recipe(parsed))
         return
@@ -98,13 +131,26 @@ def run(
         emit_json(run_plan(parsed, numbers, target))
         return
     with progress(quiet) as show:
-        result = walk(parsed, numbers, target, root=root, device=device, force=force, progress=show)
+        result = walk(
+            parsed,
+            numbers,
+            target,
+            root=root,
+            device=device,
+            force=force,
+            progress=show,
+            card=card,
+        )
     if as_json:
         emit_json(result)
         return
     from g2t_cli.tables import show_run
 
     show_run(result)
+    if card:
+        from g2t_cli.cards import show_cards
+
+        show_cards([row for row in result["rows"] if "card" in row])
     print(target)
 
 

@@ -41,7 +41,7 @@ def gather(
 ) -> dict[str, Any]:
     """Merge file or recipe, environment, `--set` and named options, in rising precedence."""
     from g2t.config import from_environment, layered, parse_sets, read_config
-    from g2t.recipe import is_recipe, part_of
+    from g2t.recipe import is_recipe, is_study, part_of
 
     content = read_config(config) if config else {}
     given = layered(
@@ -49,7 +49,7 @@ def gather(
         parse_sets(sets or []),
         {key: value for key, value in options.items() if value is not None},
     )
-    if not is_recipe(content):
+    if not (is_recipe(content) or is_study(content)):
         return layered(content, given)
     part = part_of(content, stage, given.get("student", "landmark"))
     # A recipe's student has a kind of its own, so the name has done its work.

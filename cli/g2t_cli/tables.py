@@ -59,11 +59,11 @@ def _add(table: Table, name: str, row: Mapping[str, Any], difference: bool) -> N
     minus, paired = row["minus_teacher"], ""
     if difference and len(row["values"]) > 1 and minus is not None:
         paired = f"{100 * minus['mean']:+.2f} ± {percent(minus['standard_error'])}"
-    parts = [_spread(row["settings"][part]) for part in _parts(row)]
-    table.add_row(name, *parts, _spread(row), paired)
+    parts = [spread(row["settings"][part]) for part in _parts(row)]
+    table.add_row(name, *parts, spread(row), paired)
 
 
-def _spread(figures: Mapping[str, Any]) -> str:
+def spread(figures: Mapping[str, Any]) -> str:
     """Return mean ± std in percent; of a single value, or of none, only the mean."""
     several = len(figures["values"]) > 1 and figures["std"] is not None
     return percent(figures["mean"]) + (f" ± {percent(figures['std'])}" if several else "")

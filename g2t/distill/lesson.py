@@ -12,6 +12,7 @@ from g2t.cache.reader import Cache
 from g2t.config import look_up
 from g2t.distill.losses.base import Sizes
 from g2t.distill.objective import Objective
+from g2t.distill.second import second_logits
 from g2t.distill.settings import DistillSettings
 from g2t.distill.signals import Signals, count_codes, open_signals
 from g2t.distill.start import landmark_centres
@@ -20,7 +21,7 @@ from g2t.graph.structure import project_dense, propagation
 from g2t.student import STUDENTS
 from g2t.student.base import Inputs, Student, input_dropout
 from g2t.student.block import start_landmarks
-from g2t.student.store import SCHEMA, build
+from g2t.student.store import SCHEMA, TrainedStudent, build
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def prepare(
     cache: Cache,
     settings: DistillSettings[Any, Any, Any],
     needs: frozenset[str],
+    second: TrainedStudent | None,
     device: torch.device,
 ) -> Lesson:
     """Open the cache and build everything with fresh weights, on a device."""
@@ -52,6 +54,7 @@ def prepare(
     features = cache.features() if basis is None else cache.whole(token_name(0))
     edges = cache.edges
     facts = _facts(cache, settings, features, needs)
+    facts["second"] = None if second is None else second.identity
     if basis is not None:
         facts["features"]["projected_from"] = len(basis)
     student = build(facts)
@@ -69,7 +72,9 @@ def prepare(
     student = student.to(device)
     sizes = _sizes(cache, needs, _block_widths(student, inputs))
     objective = Objective(settings.losses(), sizes).to(device)
-    signals = open_signals(cache, objective.needs, objective.edge_needs, settings.train)
+    second_NC = None if second is None else second_logits(second, cache, device)
+    wanted = objective.needs, objective.edge_needs
+    signals = open_signals(cache, *wanted, settings.train, second_NC, settings.second_share)
     return Lesson(facts, student, copy.deepcopy(student), objective, inputs, signals)
 
 

@@ -41,6 +41,10 @@ class DistillSettings(Settings, Generic[M, T, L]):
     student: str = "landmark"
     preset: str = Field("soft", description="the losses to start from; loss.NAME.* changes them")
     seed: int = Field(0, ge=0)
+    second: str | None = Field(
+        None, description="the student of the same recipe that teaches too, or give --second"
+    )
+    second_share: float = Field(0.5, gt=0, le=1, description="its part of the teachers' mean")
     model: SerializeAsAny[M]
     train: SerializeAsAny[T]
     loss: SerializeAsAny[L]

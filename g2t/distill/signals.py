@@ -18,6 +18,7 @@ from g2t.distill.losses.base import Batch
 from g2t.errors import IntegrityError
 from g2t.graph.csr import Csr
 from g2t.student.base import TrainSettings
+from g2t.task import Task, mean_logits
 
 #: Rows of a batch that get neighbours, and neighbours of each, where a loss works on edges.
 ANCHORS, NEIGHBOURS = 256, 5
@@ -31,7 +32,8 @@ class Signals:
     """Training labels, teacher tensors and edges of a cache, drawn in batches of rows.
 
     `score_E` are the teacher's scores of the edges, empty where no loss needs them; `far` names the
-    tensors of the stream that are needed of sampled neighbours too.
+    tensors of the stream that are needed of sampled neighbours too. `shown_N` tells which rows any
+    loss may see (None: all), `second_NC` what a student says that teaches too, with its share.
     """
 
     labels_N: Tensor
@@ -39,20 +41,35 @@ class Signals:
     edges: Csr | None
     score_E: Tensor
     far: frozenset[str]
+    shown_N: Tensor | None = None
+    second_NC: Tensor | None = None
+    second_share: float = 0.0
+    task: Task = "multiclass"
+
+    @property
+    def count(self) -> int:
+        """Rows of one epoch."""
+        return self.stream.rows if self.shown_N is None else int(self.shown_N.sum())
 
     def batches(self, size: int) -> Iterator[tuple[int, Tensor, Batch]]:
         """Draw every row once: how many rows are the batch proper, all its rows, what they hold.
 
-        Rows of sampled neighbours follow those of the batch proper.
+        Rows of sampled neighbours follow those of the batch proper. Rows that are not shown are
+        left out, as rows and as neighbours.
         """
         for own_B, known in self.stream.epoch(size):
-            yield len(own_B), *self._complete(own_B, known)
+            if self.shown_N is not None:
+                shown_B = self.shown_N[own_B]
+                own_B = own_B[shown_B]
+                known = {name: rows[shown_B] for name, rows in known.items()}
+            if len(own_B):
+                yield len(own_B), *self._complete(own_B, known)
 
     def _complete(self, rows_B: Tensor, known: Mapping[str, Tensor]) -> tuple[Tensor, Batch]:
         none_P = torch.empty(0, dtype=torch.int64)
         pairs = none_P, none_P, torch.empty(0)
         if self.edges is not None:
-            source_P, target_P, edge_P = sample_neighbours(self.edges, rows_B[:ANCHORS], NEIGHBOURS)
+            source_P, target_P, edge_P = self._neighbours(self.edges, rows_B[:ANCHORS])
             extra = torch.unique(source_P[~torch.isin(source_P, rows_B)])
             rows_B = torch.cat([rows_B, extra])
             far = {name: self.stream.take(name, extra) for name in self.far}
@@ -63,13 +80,27 @@ class Signals:
         codes_BL = known[CODES].long() if CODES in known else torch.empty(count, 0).long()
         batch = Batch(
             self.labels_N[rows_B],
-            known[LOGITS].float() if LOGITS in known else torch.empty(count, 0),
+            self._logits(rows_B, known[LOGITS]) if LOGITS in known else torch.empty(count, 0),
             tuple(known[name].float() for name in _layers(known)),
             known[RELIABILITY][:, 0].float() if RELIABILITY in known else torch.empty(0),
             codes_BL,
             *pairs,
         )
         return rows_B, batch
+
+    def _neighbours(self, edges: Csr, anchors_A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        source_P, target_P, edge_P = sample_neighbours(edges, anchors_A, NEIGHBOURS)
+        if self.shown_N is None:
+            return source_P, target_P, edge_P
+        shown_P = self.shown_N[source_P]
+        return source_P[shown_P], target_P[shown_P], edge_P[shown_P]
+
+    def _logits(self, rows_B: Tensor, logits_BC: Tensor) -> Tensor:
+        """Return the teacher's logits, where a student teaches too those of both their answers."""
+        if self.second_NC is None:
+            return logits_BC.float()
+        shares = (1 - self.second_share, self.second_share)
+        return mean_logits(self.task, (logits_BC, self.second_NC[rows_B]), shares)
 
 
 def _layers(known: Mapping[str, Tensor]) -> list[str]:
@@ -78,7 +109,12 @@ def _layers(known: Mapping[str, Tensor]) -> list[str]:
 
 
 def open_signals(
-    cache: Cache, needs: frozenset[str], edge_needs: frozenset[str], options: TrainSettings
+    cache: Cache,
+    needs: frozenset[str],
+    edge_needs: frozenset[str],
+    options: TrainSettings,
+    second_NC: Tensor | None = None,
+    second_share: float = 0.0,
 ) -> Signals:
     """Open what the losses need; `edge_needs` is what those need that look at neighbours.
 
@@ -101,7 +137,24 @@ def open_signals(
         cache.edges if "edges" in needs else None,
         score_E,
         frozenset(far),
+        _shown(cache) if holds_out(cache, options) else None,
+        second_NC,
+        second_share,
+        cache.manifest.task,
     )
+
+
+def holds_out(cache: Cache, options: TrainSettings) -> bool:
+    """Tell whether validation rows are kept out of every loss."""
+    chosen = options.hold_out_val
+    return cache.manifest.split.setting == "production" if chosen is None else chosen
+
+
+def _shown(cache: Cache) -> Tensor:
+    """Tell of every row whether it is no validation row, bool [N]."""
+    shown_N = torch.ones(cache.rows, dtype=torch.bool)
+    shown_N[cache.parts.val] = False
+    return shown_N
 
 
 def count_codes(cache: Cache) -> tuple[int, ...]:

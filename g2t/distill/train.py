@@ -12,19 +12,23 @@ import torch
 from torch import Tensor
 
 from g2t.artifact import Artifact
-from g2t.averaging import average
+from g2t.averaging import average, fair_share
 from g2t.cache.check import open_cache
 from g2t.cache.reader import Cache
 from g2t.checkpoint import Checkpoint, check_finite
 from g2t.distill.lesson import Lesson, prepare
 from g2t.distill.needs import needs_of, tensors_read
 from g2t.distill.objective import REBALANCE_STEPS
+from g2t.distill.second import open_second
 from g2t.distill.settings import DistillSettings, distill_settings
+from g2t.errors import UsageError
 from g2t.metrics import score
 from g2t.network import write_network
-from g2t.runtime import Progress, Silent, choose_device, stop_on_signal
+from g2t.runtime import Progress, Silent, check_device, choose_device, stop_on_signal
+from g2t.schedule import rate_factor
 from g2t.stage import Stage
 from g2t.student.base import Inputs, answer, study
+from g2t.student.store import TrainedStudent
 from g2t.task import task_loss
 
 #: Weight of the epochs before in the running mean of validation scores.
@@ -42,17 +46,20 @@ def distill(
     out: Path,
     values: Mapping[str, Any],
     *,
+    second: Path | None = None,
     device: str = "auto",
     force: bool = False,
     progress: Progress | None = None,
 ) -> Artifact:
-    """Train a student from a cache and write it to `out`.
+    """Train a student from a cache and write it to `out`; `second` is a student that teaches too.
 
     `values` are settings of `DistillSettings`. Raises UsageError, InputError, IntegrityError for
-    wrong settings, a missing and a damaged cache, TrainingError when the loss is not finite.
+    wrong settings, a missing and a damaged cache, MissingExtra where a setting needs what is not
+    here, TrainingError when the loss is not finite.
     """
-    plan = plan_student(cache_path, values)
-    where = choose_device(device)
+    plan = plan_student(cache_path, values, second)
+    where, options = choose_device(device), plan.settings.train
+    check_device(options.precision, options.compile, where)
     show = progress or Silent()
     with Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:
@@ -70,20 +77,40 @@ class DistillPlan:
 
     settings: DistillSettings[Any, Any, Any]
     cache: Cache
+    second: TrainedStudent | None
     needs: frozenset[str]
     asked: dict[str, Any]
     inputs: dict[str, str]
 
 
-def plan_student(cache_path: Path, values: Mapping[str, Any]) -> DistillPlan:
-    """Resolve the settings, open the cache, and find out what will be read of it."""
+def plan_student(
+    cache_path: Path, values: Mapping[str, Any], second: Path | None = None
+) -> DistillPlan:
+    """Resolve the settings, open cache and second teacher, and find out what will be read."""
     settings = distill_settings(values)
+    if settings.second is not None and second is None:
+        raise UsageError(
+            f"this student learns from the recipe's student {settings.second} too",
+            "add --second STUDENT with its path",
+        )
     cache = open_cache(cache_path)
     needs = needs_of(settings, cache)
-    # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for.
-    asked = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
+    # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for;
+    # the second teacher is, by its digest.
+    left_out: dict[str, Any] = {"train": {"checkpoint_seconds"}, "second": True}
     inputs = tensors_read(cache, needs, getattr(settings.model, "hops", 0))
-    return DistillPlan(settings, cache, needs, asked, inputs)
+    teaching = None
+    if second is None:
+        left_out["second_share"] = True
+    else:
+        if "logits" not in needs:
+            raise UsageError(
+                f"no loss reads what student {second} says", "choose one of logits, such as soft"
+            )
+        teaching = open_second(second, cache)
+        inputs["second"] = teaching.artifact.digest
+    asked = settings.model_dump(mode="json", exclude=left_out)
+    return DistillPlan(settings, cache, teaching, needs, asked, inputs)
 
 
 def _train(
@@ -93,7 +120,7 @@ def _train(
     cache, settings = plan.cache, plan.settings
     torch.manual_seed(settings.seed)
     options = settings.train
-    lesson = prepare(cache, settings, plan.needs, device)
+    lesson = prepare(cache, settings, plan.needs, plan.second, device)
     student, objective = lesson.student, lesson.objective
     parameters = list(student.parameters())
     optimizer = torch.optim.AdamW(
@@ -106,15 +133,21 @@ def _train(
         state, best_weights = saved
         stage.rewind(state["epoch"] + 1)
         progress.note(f"going on after epoch {state['epoch']}")
+    if options.compile:
+        student.compile()
     size = _batch_size(cache.rows, options.batch, lesson.inputs)
     steps = options.epochs * -(-cache.rows // size)
     with stop_on_signal() as stop:
         for epoch in range(state["epoch"] + 1, options.epochs):
             student.train()
+            rate = rate_factor(epoch, options.epochs, options.warmup, options.schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr * rate
             means: dict[str, float] = {}
             for own, rows_B, batch in lesson.signals.batches(size):
                 rows_B, batch = rows_B.to(device), batch.to(device)
-                output = study(student, lesson.inputs, rows_B)
+                with torch.autocast(device.type, torch.bfloat16, options.precision == "bf16"):
+                    output = study(student, lesson.inputs, rows_B).in_full()
                 measured = parameters if state["step"] % REBALANCE_STEPS == 0 else None
                 done = state["step"] / steps
                 loss, terms = objective(output, batch, own, done, measured)
@@ -122,10 +155,10 @@ def _train(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                average(lesson.averaged, student, 1 - options.ema)
-                for name, value in terms.items():
-                    means[name] = means.get(name, 0.0) + value * own / cache.rows
                 state["step"] += 1
+                average(lesson.averaged, student, fair_share(options.ema, state["step"]))
+                for name, value in terms.items():
+                    means[name] = means.get(name, 0.0) + value * own / lesson.signals.count
             val, val_loss = _validate(lesson, cache)
             check_finite(torch.tensor(val_loss), epoch)
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})

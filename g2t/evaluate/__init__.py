@@ -8,15 +8,19 @@ graph is checked before anything is computed. `case` opens, `answers` asks and s
 at embeddings, `run` writes.
 """
 
-from g2t.evaluate.card import CardSources
-from g2t.evaluate.case import Case, Sources, open_case
-from g2t.evaluate.run import evaluate, evaluate_teachers, scores_of
+from g2t.evaluate.card import Cards, CardSources
+from g2t.evaluate.case import Case, Setup, Sources, open_case
+from g2t.evaluate.run import EVALUATION, evaluate, evaluate_in, evaluate_teachers, scores_of
 
 __all__ = [
+    "EVALUATION",
     "CardSources",
+    "Cards",
     "Case",
+    "Setup",
     "Sources",
     "evaluate",
+    "evaluate_in",
     "evaluate_teachers",
     "open_case",
     "scores_of",

@@ -1,15 +1,19 @@
-"""What one evaluation needs, opened and found to be of one lineage."""
+"""What evaluations need, opened and found to be of one lineage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from g2t.cache.check import open_cache
 from g2t.cache.format import LOGITS
 from g2t.cache.reader import Cache
 from g2t.errors import IntegrityError, UsageError
-from g2t.graph.bundle import Graph, read_graph
+from g2t.evaluate.answers import Answers, answers_of
+from g2t.graph.bundle import read_graph
 from g2t.graph.splits import Split, make_split
 from g2t.student.store import TrainedStudent, read_student
 
@@ -31,18 +35,101 @@ class Sources:
     teacher: Path | Sequence[Path] | None = None
 
 
-@dataclass(frozen=True)
-class Case:
-    """Everything of one evaluation, opened and found to be of one lineage.
+class Setup:
+    """Graph, cache and teachers, opened once for all students that learned from them.
 
-    `teachers` are in the order of the cache, if there is one.
+    What the teachers say is asked for once too. Raises InputError and IntegrityError where a part
+    is missing or damaged.
     """
 
+    def __init__(
+        self,
+        graph: Path,
+        cache: Path | None = None,
+        teacher: Path | Sequence[Path] | None = None,
+    ) -> None:
+        self.graph = read_graph(graph)
+        self.cache = None if cache is None else open_cache(cache)
+        self._paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
+        self._splits: dict[tuple[str, str, int], Split] = {}
+        self._tokens: dict[int, Tensor | None] = {}
+        self._answers: dict[str, Answers] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The graph's own."""
+        return self.graph.fingerprints()["graph"]
+
+    @cached_property
+    def teachers(self) -> "tuple[Teacher, ...]":
+        """The teachers, in the order of the cache, if there is one.
+
+        Raises IntegrityError where they are not those of the cache, UsageError for several without
+        a cache.
+        """
+        return _open_teachers(self._paths, self.cache) if self._paths else ()
+
+    @property
+    def speakers(self) -> "list[Teacher]":
+        """The teachers whose mean counts."""
+        chosen = range(len(self.teachers)) if self.cache is None else self.cache.manifest.speakers
+        return [self.teachers[position] for position in chosen] if self.teachers else []
+
+    @property
+    def teacher_name(self) -> str:
+        """What the teachers whose mean counts are called; empty if there is none."""
+        if self.teachers:
+            return " + ".join(teacher.name for teacher in self.speakers)
+        return "" if self.cache is None else self.cache.manifest.speaker_names
+
+    def split_of(self, student: TrainedStudent) -> Split:
+        """Return the student's split, made anew, if this is the graph that it learned from."""
+        facts, where, graph = student.facts, student.artifact.path, self.graph
+        known = facts["graph"]
+        if known["digest"] != self.fingerprint:
+            raise IntegrityError(
+                f"student {where} learned from graph {known['name']} ({known['digest'][:19]}…), "
+                f"this graph is {graph.name} ({self.fingerprint[:19]}…)",
+                "give the graph that its teacher was taught on",
+            )
+        named = facts["split"]
+        key = named["name"], named.get("setting", "transductive"), named.get("seed", 0)
+        if key not in self._splits:
+            self._splits[key] = make_split(graph, *key)
+        split = self._splits[key]
+        if split.digest != named["digest"]:
+            raise IntegrityError(
+                f"student {where}: split {split.name} of this graph is not its split"
+            )
+        return split
+
+    def tokens(self, hops: int) -> Tensor | None:
+        """Return the hop tokens that the cache holds for a student of so many hops."""
+        if self.cache is None:
+            return None
+        if hops not in self._tokens:
+            self._tokens[hops] = self.cache.tokens(hops)
+        return self._tokens[hops]
+
+    def teacher_answers(self, split: Split) -> Answers | None:
+        """Return what the teacher says by a pass over the graph, exact, else what the cache keeps.
+
+        A cache rounds as it says, and knows nothing of held-out nodes.
+        """
+        if not self.teachers:
+            return None if self.cache is None else Answers(self.cache.logits().float())
+        if split.digest not in self._answers:
+            self._answers[split.digest] = answers_of(self.speakers, self.graph, split)
+        return self._answers[split.digest]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything of one evaluation, opened and found to be of one lineage."""
+
     student: TrainedStudent
-    graph: Graph
     split: Split
-    cache: Cache | None
-    teachers: "tuple[Teacher, ...]"
+    setup: Setup
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -53,52 +140,26 @@ class Case:
             "student": self.student.artifact.digest,
             "graph": self.student.facts["graph"]["digest"],
         }
-        if self.cache is not None:
-            known["cache"] = self.cache.manifest.digest_of(LOGITS)
-        return known | digests_of(self.teachers)
-
-    @property
-    def speakers(self) -> "list[Teacher]":
-        """The teachers whose mean counts."""
-        chosen = range(len(self.teachers)) if self.cache is None else self.cache.manifest.speakers
-        return [self.teachers[position] for position in chosen] if self.teachers else []
+        if self.setup.cache is not None:
+            known["cache"] = self.setup.cache.manifest.digest_of(LOGITS)
+        return known | digests_of(self.setup.teachers)
 
 
-def open_case(sources: Sources) -> Case:
-    """Open the parts of an evaluation; raises IntegrityError unless they belong together."""
-    student, graph = read_student(sources.student), read_graph(sources.graph)
-    split = _split_of(student, graph)
-    cache = None if sources.cache is None else open_cache(sources.cache)
-    if cache is not None:
-        _check_cache(student, cache)
-    given = [sources.teacher] if isinstance(sources.teacher, Path) else sources.teacher
-    teachers = _teachers_of(given, student, cache) if given else ()
-    return Case(student, graph, split, cache, teachers)
-
-
-def _split_of(student: TrainedStudent, graph: Graph) -> Split:
-    """Return the student's split, made anew, if this is the graph that it learned from."""
-    facts, where = student.facts, student.artifact.path
-    fingerprint = graph.fingerprints()["graph"]
-    known = facts["graph"]
-    if known["digest"] != fingerprint:
-        raise IntegrityError(
-            f"student {where} learned from graph {known['name']} ({known['digest'][:19]}…), "
-            f"this graph is {graph.name} ({fingerprint[:19]}…)",
-            "give the graph that its teacher was taught on",
-        )
-    named = facts["split"]
-    setting, seed = named.get("setting", "transductive"), named.get("seed", 0)
-    split = make_split(graph, named["name"], setting, seed)
-    if split.digest != named["digest"]:
-        raise IntegrityError(f"student {where}: split {split.name} of this graph is not its split")
-    return split
+def open_case(student_path: Path, setup: Setup) -> Case:
+    """Open a student beside its setup; raises IntegrityError unless they belong together."""
+    student = read_student(student_path)
+    split = setup.split_of(student)
+    if setup.cache is not None:
+        _check_cache(student, setup.cache)
+    if setup.teachers:
+        _check_teachers(student, setup.teachers)
+    return Case(student, split, setup)
 
 
 def _check_cache(student: TrainedStudent, cache: Cache) -> None:
     for role, digest in student.artifact.inputs.items():
-        name = role.removeprefix("cache/")
-        if cache.manifest.digest_of(name) != digest:
+        part, _, name = role.partition("/")
+        if part == "cache" and cache.manifest.digest_of(name) != digest:
             raise IntegrityError(
                 f"student {student.artifact.path} was not distilled from cache "
                 f"{cache.artifact.path}: {name} differs",
@@ -106,10 +167,8 @@ def _check_cache(student: TrainedStudent, cache: Cache) -> None:
             )
 
 
-def _teachers_of(
-    paths: Sequence[Path], student: TrainedStudent, cache: Cache | None
-) -> "tuple[Teacher, ...]":
-    """Open the teachers; raises IntegrityError unless cache and student come from them.
+def _open_teachers(paths: Sequence[Path], cache: Cache | None) -> "tuple[Teacher, ...]":
+    """Open the teachers; raises IntegrityError unless they are those of the cache.
 
     A student knows the first alone, so that of several only a cache can tell who they are.
     """
@@ -124,6 +183,11 @@ def _teachers_of(
     if cache is not None:
         digests = [member.digest for member in cache.manifest.members]
         teachers = arrange(teachers, digests, cache.artifact.path)
+    return tuple(teachers)
+
+
+def _check_teachers(student: TrainedStudent, teachers: "Sequence[Teacher]") -> None:
+    """Raise IntegrityError unless the student learned from the first, on the split of all."""
     first, taught_by = teachers[0], student.facts["teacher"]
     path = first.artifact.path
     if taught_by is not None and taught_by["digest"] != first.artifact.digest:
@@ -138,4 +202,3 @@ def _teachers_of(
                 "from test nodes",
                 "give a teacher of the same split and setting",
             )
-    return tuple(teachers)

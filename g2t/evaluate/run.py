@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from g2t.artifact import read_json, write_json
-from g2t.evaluate.answers import Answers, Asked, agreement_of, answers_of, scores_in
-from g2t.evaluate.card import CardSources, card_of, open_card
-from g2t.evaluate.case import Case, Sources, open_case
+from g2t.evaluate.answers import Asked, agreement_of, answers_of, scores_in
+from g2t.evaluate.card import Cards, CardSources
+from g2t.evaluate.case import Case, Setup, Sources, open_case
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split
 from g2t.runtime import Progress, Silent
 from g2t.stage import Stage
 
 SCHEMA = "g2t.evaluation/1"
-FILE = "evaluation.json"
+EVALUATION = "evaluation.json"
 
 
 def evaluate(
@@ -27,23 +27,37 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
 
-    With `card` the key `card` holds what it inherits of the graph's structure, as `g2t.card/1`.
+    With `card` the key `card` says what it inherits of the graph's structure, as `g2t.card/1`.
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
-    case = open_case(sources)
-    if case.split.setting == "production" and case.cache is not None and not case.teachers:
+    setup = Setup(sources.graph, sources.cache, sources.teacher)
+    cards = None if card is None else Cards(setup, card)
+    return evaluate_in(setup, sources.student, out, cards=cards, force=force, progress=progress)
+
+
+def evaluate_in(
+    setup: Setup,
+    student: Path,
+    out: Path | None = None,
+    *,
+    cards: Cards | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Return what `evaluate` does, of one of many students that share graph, cache and teachers."""
+    case = open_case(student, setup)
+    if case.split.setting == "production" and setup.cache is not None and not setup.teachers:
         (progress or Silent()).note(
             "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
             "so no prod and no test score"
         )
-    if card is None:
+    if cards is None:
         return _kept(out, case.inputs, force, lambda: scores_of(case), "student")
-    opened = open_card(case, card, sources.graph)
 
     def scores() -> dict[str, Any]:
-        return {**scores_of(case), "card": card_of(opened)}
+        return {**scores_of(case), "card": cards.card(case)}
 
-    return _kept(out, case.inputs | opened.inputs, force, scores, "student")
+    return _kept(out, case.inputs | cards.inputs(case), force, scores, "student")
 
 
 def evaluate_teachers(
@@ -85,25 +99,26 @@ def _kept(
     with Stage(out, "evaluation", {}, inputs, 0, force) as stage:
         if stage.finished is None:
             result = scores()
-            write_json(stage.path / FILE, result)
+            write_json(stage.path / EVALUATION, result)
             stage.commit({part: result[summed_up][part] for part in ("val", "test")})
-    return read_json(out / FILE)
+    return read_json(out / EVALUATION)
 
 
 def scores_of(case: Case) -> dict[str, Any]:
     """Return `g2t.evaluation/1`: fractions on the validation and test nodes."""
-    student, graph, split, cache = case.student.model, case.graph, case.split, case.cache
-    asked = Asked(student, graph, split, None if cache is None else cache.tokens(student.hops))
-    own = asked.answers()
+    student, graph, split, setup = case.student.model, case.setup.graph, case.split, case.setup
+    asked = Asked(student, graph, split, setup.tokens(student.hops))
+    counts = range(student.hops + 1 if student.hops else 0)
+    own, *fewer = asked.answers(None, *counts)
     by_hops = {
-        str(hops): scores_in(graph, split, asked.answers(hops))
-        for hops in range(student.hops + 1 if student.hops else 0)
+        str(hops): scores_in(graph, split, answers)
+        for hops, answers in zip(counts, fewer, strict=True)
     }
     scores = {"name": case.student.name, **scores_in(graph, split, own), "by_hops": by_hops}
-    teacher = _teacher_answers(case)
+    teacher = setup.teacher_answers(split)
     if teacher is None:
         return _result(graph, split, scores, None)
-    named = {"name": _teacher_name(case), **scores_in(graph, split, teacher)}
+    named = {"name": setup.teacher_name, **scores_in(graph, split, teacher)}
     result = _result(graph, split, scores, named)
     return {**result, "agreement": agreement_of(graph, split, own, teacher)}
 
@@ -121,19 +136,3 @@ def _result(
         "teacher": teacher,
         "agreement": None,
     }
-
-
-def _teacher_answers(case: Case) -> Answers | None:
-    """Return what the teacher says by a pass over the graph, exact, else what the cache keeps.
-
-    A cache rounds as it says, and knows nothing of held-out nodes.
-    """
-    if case.teachers:
-        return answers_of(case.speakers, case.graph, case.split)
-    return None if case.cache is None else Answers(case.cache.logits().float())
-
-
-def _teacher_name(case: Case) -> str:
-    if case.teachers:
-        return " + ".join(teacher.name for teacher in case.speakers)
-    return "" if case.cache is None else case.cache.manifest.speaker_names

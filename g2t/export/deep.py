@@ -22,7 +22,7 @@ from g2t.export.plan import ExportPlan, ExportSettings
 from g2t.export.source import FeatureSource
 from g2t.graph.csr import take_rows
 from g2t.stored import open_stored
-from g2t.teacher.several import mean_logits
+from g2t.task import mean_logits
 
 #: How far a stored row may be from the teacher's, relative to the tensor's largest magnitude: the
 #: error of an export whose messages were fp16, beside that of the type.

@@ -11,8 +11,7 @@ from g2t.export.plan import ExportPlan
 from g2t.export.source import ShardSource
 from g2t.export.teacher import TeacherRun
 from g2t.export.walk import Output, Work, write_blocks
-from g2t.task import Task
-from g2t.teacher.several import mean_logits
+from g2t.task import Task, mean_logits
 
 #: A tensor to be written, and by whom.
 Wanted = tuple[CacheWriter, TensorEntry]

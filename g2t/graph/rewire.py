@@ -13,7 +13,7 @@ from g2t.errors import InputError
 from g2t.graph.bundle import Graph
 from g2t.graph.csr import Csr, from_pairs
 
-#: Swaps that are tried per edge; a round of all edges in pairs tries half as many as there are edges.
+#: Swaps tried per edge; a round pairs all edges, so it tries half a swap for each.
 TRIES = 10
 
 

@@ -7,15 +7,16 @@ Shape letters: `N` nodes, `B` batch, `T` tokens, `D` width, `C` classes, `F` fea
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from g2t.config import Settings
 from g2t.graph.csr import Csr, Features, is_bag_of_words
 from g2t.graph.structure import Propagation
+from g2t.schedule import Schedule
 from g2t.student.normalize import Normalize
 from g2t.units import Size
 
@@ -38,12 +39,29 @@ class TrainSettings(Settings):
     batch: int = Field(1024, ge=1, description="rows per step, at most a quarter of all")
     lr: float = Field(3e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
+    schedule: Schedule = Field(
+        "constant", description="of the learning rate; cosine: to zero at the last epoch"
+    )
+    warmup: int = Field(0, ge=0, description="epochs in which the learning rate rises to its value")
     ema: float = Field(0.98, ge=0, lt=1, description="decay of the averaged weights; 0: off")
+    hold_out_val: bool | None = Field(
+        None,
+        description="keep validation nodes out of every loss, so that their score is one of nodes "
+        "never seen; unset: in the production setting",
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of training; bf16 needs CUDA")
+    compile: bool = Field(False, description="torch.compile; needs CUDA")
     buffer: Size = Field(
         256 << 20, description="memory for the teacher's rows; a larger cache is read by blocks"
     )
     block: int = Field(1024, ge=1, description="most consecutive rows that are read at once")
     checkpoint_seconds: float = Field(60, ge=0, description="time between checkpoints")
+
+    @model_validator(mode="after")
+    def _some_epochs(self) -> Self:
+        if self.warmup >= self.epochs:
+            raise ValueError(f"train.warmup {self.warmup} leaves none of {self.epochs} epochs")
+        return self
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,12 @@ class Output:
     blocks: tuple[Tensor, ...]
     states: tuple[Tensor, ...] = ()
     reading: "Reading | None" = None
+
+    def in_full(self) -> "Output":
+        """Return the answer in float32, whatever type it was computed in."""
+        blocks = tuple(block.float() for block in self.blocks)
+        states = tuple(state.float() for state in self.states)
+        return Output(self.logits_BC.float(), blocks, states, self.reading)
 
     def head(self, count: int) -> "Output":
         """Return the answer for the first `count` nodes."""

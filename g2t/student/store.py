@@ -28,6 +28,11 @@ class TrainedStudent:
         """Its kind, such as `hop`."""
         return str(self.facts["student"])
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Its kind and digest, as another student records it that learned from it."""
+        return {"name": self.name, "digest": self.artifact.digest}
+
 
 def build(facts: dict[str, Any]) -> Student:
     """Build the network that a `model.json` describes, with fresh weights."""

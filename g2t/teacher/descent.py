@@ -1,13 +1,12 @@
 """How a teacher's weights move: optimiser, learning rate, loss, clipping, running mean."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
 
 from g2t.averaging import average, fair_share
-from g2t.errors import MissingExtra, UsageError
+from g2t.schedule import rate_factor
 from g2t.teacher.settings import TrainSettings
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -33,8 +32,10 @@ class Descent:
 
     def begin(self, epoch: int) -> None:
         """Set the learning rate of an epoch, and train mode."""
+        options = self.options
+        factor = rate_factor(epoch, options.epochs, options.warmup, options.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.lr * rate_factor(epoch, self.options)
+            group["lr"] = options.lr * factor
         self.model.train()
 
     def step(self, loss: Tensor) -> None:
@@ -47,20 +48,6 @@ class Descent:
         self.steps += 1
         if self.options.ema:
             average(self.judged, self.model, fair_share(self.options.ema, self.steps))
-
-
-def rate_factor(epoch: int, options: TrainSettings) -> float:
-    """Return the learning rate of an epoch over `train.lr`.
-
-    It rises in equal parts over `warmup` epochs; the cosine then falls from 1 towards 0, which it
-    would reach one epoch after the last.
-    """
-    if epoch < options.warmup:
-        return (epoch + 1) / options.warmup
-    if options.schedule == "constant":
-        return 1.0
-    done = (epoch - options.warmup) / (options.epochs - options.warmup)
-    return (1 + math.cos(math.pi * done)) / 2
 
 
 def class_weights(labels_N: Tensor, classes: int, kind: str) -> Tensor | None:
@@ -79,19 +66,3 @@ def class_weights(labels_N: Tensor, classes: int, kind: str) -> Tensor | None:
     present = int((count_C > 0).sum())
     weight_C = len(labels_N) / (present * count_C.clamp(min=1).float())
     return weight_C.where(count_C > 0, 0.0)
-
-
-def check_device(options: TrainSettings, device: torch.device) -> None:
-    """Raise where an option needs CUDA and is to run elsewhere.
-
-    UsageError where another device was chosen, MissingExtra where there is no CUDA.
-    """
-    wanted = {"precision=bf16": options.precision == "bf16", "compile=true": options.compile}
-    for setting in (name for name, asked in wanted.items() if asked):
-        if device.type == "cuda":
-            continue
-        if torch.cuda.is_available():
-            raise UsageError(f"train.{setting} needs CUDA, not {device}", "use --device cuda")
-        raise MissingExtra(
-            f"train.{setting} needs CUDA, which is not here", "leave it out: the CPU takes fp32"
-        )

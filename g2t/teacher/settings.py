@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from g2t.config import Settings, layered, look_up, specialised, validate
 from g2t.graph.splits import Setting
+from g2t.schedule import Schedule
 from g2t.teacher import TEACHERS
 from g2t.teacher.frame import FrameSettings
 
@@ -37,7 +38,7 @@ class TrainSettings(Settings):
     optimizer: Literal["adam", "adamw"] = Field(
         "adam", description="adam: weight decay in the gradient, as most published GNNs; adamw"
     )
-    schedule: Literal["constant", "cosine"] = Field(
+    schedule: Schedule = Field(
         "constant", description="of the learning rate; cosine: to zero at the last epoch"
     )
     warmup: int = Field(0, ge=0, description="epochs in which the learning rate rises to its value")

@@ -4,33 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-from torch import Tensor
-
 from g2t.errors import IntegrityError, UsageError
-from g2t.task import Task, log_probabilities
 from g2t.teacher.store import Teacher, TeacherFile
 
 T = TypeVar("T", Teacher, TeacherFile)
 
 #: A member whose validation score is this far below the best one rather harms the mean.
 LAGGARD = 0.02
-
-
-def mean_logits(task: Task, members: Sequence[Tensor]) -> Tensor:
-    """Return logits of the members' mean probabilities, [B, C]; one alone stays as it is.
-
-    Of classes log p̄, of labels log p̄ - log(1 - p̄). Averaged in logarithms, so that no probability
-    underflows to 0 (deep ensembles: Lakshminarayanan et al. 2017).
-    """
-    if len(members) == 1:
-        return members[0]
-    logs_MBC = torch.stack([log_probabilities(task, logits_BC.float()) for logits_BC in members])
-    mean: Tensor = torch.logsumexp(logs_MBC - torch.tensor(float(len(members))).log(), 0)
-    if task != "multilabel":
-        return mean
-    yes_BC, no_BC = mean.chunk(2, 1)
-    return yes_BC - no_BC
 
 
 def digests_of(teachers: Iterable[Teacher] | Iterable[TeacherFile]) -> dict[str, str]:

@@ -13,11 +13,11 @@ from g2t.errors import IntegrityError
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split, write_split
 from g2t.network import write_network
-from g2t.runtime import Progress, Silent, choose_device
+from g2t.runtime import Progress, Silent, check_device, choose_device
 from g2t.stage import Stage
 from g2t.teacher.baseline import compare, warning
 from g2t.teacher.batches import make_batches
-from g2t.teacher.descent import check_device, class_weights
+from g2t.teacher.descent import class_weights
 from g2t.teacher.fit import Fit, Fitted
 from g2t.teacher.frame import GNN, FrameSettings
 from g2t.teacher.settings import TeachSettings, teach_settings
@@ -51,7 +51,7 @@ def teach(
     """
     plan = plan_teacher(graph_path, values)
     where = choose_device(device)
-    check_device(plan.settings.train, where)
+    check_device(plan.settings.train.precision, plan.settings.train.compile, where)
     show = progress or Silent()
     with Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
         if stage.finished:

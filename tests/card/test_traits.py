@@ -20,8 +20,8 @@ PAIRS = [(0, 1), (1, 2), (2, 0), (2, 3)]
 random_pairs = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), min_size=1, max_size=50)
 
 
-def peer(pairs: list[tuple[int, int]], nodes: int) -> "networkx.Graph[int]":
-    made: networkx.Graph[int] = networkx.Graph()
+def peer(pairs: list[tuple[int, int]], nodes: int) -> networkx.Graph:
+    made = networkx.Graph()
     made.add_nodes_from(range(nodes))
     made.add_edges_from((a, b) for a, b in pairs if a != b)
     return made

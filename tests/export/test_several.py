@@ -20,7 +20,7 @@ from g2t.export.add import add
 from g2t.export.calibrate import fit
 from g2t.export.deep import compare
 from g2t.runtime import Silent
-from g2t.teacher.several import mean_logits
+from g2t.task import mean_logits
 from tests.export.graphs import EVERYTHING, PLAIN, Taught, digests, odd_graph, store, write_teacher
 from tests.export.test_memory import least_of
 from tests.export.test_resume import Interrupted, Killer, Ledger

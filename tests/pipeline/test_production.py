@@ -19,7 +19,8 @@ from g2t.cache.check import open_cache
 from g2t.cache.format import SIGNALS, SplitEntry
 from g2t.distill.train import distill
 from g2t.errors import InputError, IntegrityError
-from g2t.evaluate import Sources, evaluate, open_case, scores_of
+from g2t.evaluate import Setup, Sources, evaluate, open_case, scores_of
+from g2t.evaluate.answers import Asked
 from g2t.export import ExportSettings, export
 from g2t.graph.bundle import Graph, Parts, read_graph, write_graph
 from g2t.graph.csr import Csr, Features, from_pairs, from_scipy
@@ -256,15 +257,22 @@ def test_without_the_teacher_its_share_is_unknown_and_said_so(home: Path) -> Non
 
 
 def test_without_a_hop_an_unseen_node_is_answered_by_its_features_alone(home: Path) -> None:
-    case = open_case(sources(home, "hop"))
-    held = case.split.held
-    row_E, column_E = case.graph.edges.row_E, case.graph.edges.column_E.long()
-    apart = ~(torch.isin(row_E, held) | torch.isin(column_E, held))
-    edges = from_pairs(column_E[apart], row_E[apart], case.graph.nodes)
-    isolated = scores_of(replace(case, graph=replace(case.graph, edges=edges)))["student"]
+    student, setup = home / "hop", Setup(home / "graph")
+    case, graph = open_case(student, setup), setup.graph
     connected = scores_of(case)["student"]
+    row_E, column_E = graph.edges.row_E, graph.edges.column_E.long()
+    apart = ~(torch.isin(row_E, case.split.held) | torch.isin(column_E, case.split.held))
+    cut = replace(graph, edges=from_pairs(column_E[apart], row_E[apart], graph.nodes))
+    setup.graph = cut
+    isolated = scores_of(case)["student"]
     assert isolated["by_hops"]["0"] == connected["by_hops"]["0"]
-    assert isolated["settings"]["ind"] != connected["settings"]["ind"]
+    said = [
+        Asked(case.student.model, whole, case.split, None).answers(None)[0].held_UC
+        for whole in (graph, cut)
+    ]
+    assert said[0] is not None
+    assert said[1] is not None
+    assert not said[0].equal(said[1])
     assert isolated["settings"]["tran"] == connected["settings"]["tran"]
 
 

@@ -226,3 +226,29 @@ def test_dry_run_and_print_config_write_nothing(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.stderr
         assert result.stdout
         assert not (tmp_path / "out").exists()
+
+
+def test_a_student_may_teach_another_that_stands_below_it(tmp_path: Path) -> None:
+    hop = "hop = {train = {epochs = 3}, model = {hops = 2}}"
+    last = 'taught = {student = "mlp", second = "hop", train = {epochs = 3}}'
+    text = RECIPE.partition("landmark = ")[0] + f"{hop}\n{last}\n"
+    result = g2t("run", written(tmp_path, text), "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    first, taught = (tmp_path / "out" / "seed-0" / f"student-{name}" for name in ("hop", "taught"))
+    digest = open_artifact(first, "student").digest
+    assert open_artifact(taught, "student").inputs["second"] == digest
+    cache, recipe = tmp_path / "out" / "seed-0" / "cache", tmp_path / "recipe.toml"
+    words = "distill", cache, "--config", recipe, "--student", "taught", "--out", tmp_path / "again"
+    alone = g2t(*words)
+    assert alone.exit_code == 2
+    assert "add --second STUDENT" in alone.stderr
+    assert g2t(*words, "--second", first).exit_code == 0
+    assert open_artifact(tmp_path / "again", "student").inputs["second"] == digest
+
+
+@pytest.mark.parametrize("second", ["landmark-no-teacher", "hpo", "landmark"])
+def test_a_student_learns_from_none_that_is_not_made_before_it(tmp_path: Path, second: str) -> None:
+    text = RECIPE.replace("landmark = {", f'landmark = {{second = "{second}", ')
+    result = g2t("run", written(tmp_path, text), "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no student before it" in result.stderr

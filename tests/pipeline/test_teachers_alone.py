@@ -11,8 +11,8 @@ from g2t.artifact import read_json
 from g2t.evaluate import Sources, evaluate, evaluate_teachers
 from g2t.graph.bundle import read_graph
 from g2t.metrics import score
+from g2t.task import mean_logits
 from g2t.teacher.forward import trace
-from g2t.teacher.several import mean_logits
 from g2t.teacher.store import read_teacher
 
 RECIPE = """

@@ -1,7 +1,6 @@
 """How weights move, against numbers worked out by hand."""
 
 import copy
-import math
 from typing import Any
 
 import pytest
@@ -9,24 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from g2t.averaging import average, fair_share
-from g2t.errors import MissingExtra, UsageError
+from g2t.errors import UsageError
 from g2t.task import task_loss
-from g2t.teacher.descent import Descent, check_device, class_weights, rate_factor
+from g2t.teacher.descent import Descent, class_weights
 from g2t.teacher.settings import TrainSettings, teach_settings
 
 
 def options(**values: Any) -> TrainSettings:
     return teach_settings({"train": values}).train
-
-
-def test_the_rate_rises_and_then_stays_or_falls_as_a_cosine() -> None:
-    constant = options(epochs=6, warmup=2)
-    assert [rate_factor(e, constant) for e in range(6)] == [0.5, 1, 1, 1, 1, 1]
-    cosine = options(epochs=6, warmup=2, schedule="cosine")
-    half = math.sqrt(0.5)
-    wanted = [0.5, 1, 1, (1 + half) / 2, 0.5, (1 - half) / 2]
-    assert [rate_factor(e, cosine) for e in range(6)] == pytest.approx(wanted)
-    assert [rate_factor(e, options(epochs=3)) for e in range(3)] == [1, 1, 1]
 
 
 def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
@@ -100,20 +89,6 @@ def test_weight_decay_is_in_the_gradient_or_beside_it(optimizer: str, wanted: fl
     descent.step(0 * descent.model.weight.sum())  # type: ignore[operator]
     (weight,) = descent.model.parameters()
     assert weight.item() == pytest.approx(wanted, rel=1e-5)
-
-
-@pytest.mark.parametrize("wanted", [{"precision": "bf16"}, {"compile": True}])
-def test_what_needs_cuda_says_so_elsewhere(
-    wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(MissingExtra, match="needs CUDA, which is not here"):
-        check_device(options(**wanted), torch.device("cpu"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(UsageError, match="needs CUDA, not cpu"):
-        check_device(options(**wanted), torch.device("cpu"))
-    check_device(options(**wanted), torch.device("cuda"))
-    check_device(options(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ I = (student - floor) / (ceiling - floor).
 
 `measures` has the table, `draws` what is drawn, `estimate` the standard errors, `card` puts them
 together and `case` opens what an evaluation has. Standard errors are those of the draws: another
-training is not in them.
+training is not in them. Probes look at no more than 256 principal directions of wider rows.
 """
 
-from g2t.evaluate.card.case import CardSources, card_of, open_card
+from g2t.evaluate.card.case import Cards, CardSources
 
-__all__ = ["CardSources", "card_of", "open_card"]
+__all__ = ["CardSources", "Cards"]

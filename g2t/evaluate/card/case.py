@@ -8,19 +8,18 @@ import torch
 from torch import Tensor
 
 from g2t.errors import IntegrityError, UsageError
-from g2t.evaluate.answers import Asked
+from g2t.evaluate.answers import CHUNK, Asked
 from g2t.evaluate.card.card import Ends, measure_ends
 from g2t.evaluate.card.draws import make_scene
-from g2t.evaluate.case import Case, Sources, open_case
+from g2t.evaluate.case import Case, Setup
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows
+from g2t.graph.splits import Split
 from g2t.graph.structure import induced
+from g2t.student.store import read_student
 
 if TYPE_CHECKING:
     from g2t.teacher.store import Teacher
-
-#: Rows that a student reads at a time.
-CHUNK = 65_536
 
 
 @dataclass(frozen=True)
@@ -37,56 +36,79 @@ class CardSources:
     ceiling: Path | None = None
 
 
-@dataclass(frozen=True)
-class CardCase:
-    """Everything of one card, opened and found to belong together."""
-
-    case: Case
-    baseline: Case | None
-    structure: Graph
-    ceiling: "Teacher"
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Digests of all that the card depends on beside the evaluation."""
-        known = {"ceiling": self.ceiling.artifact.digest}
-        known["structure"] = self.structure.fingerprints()["graph"]
-        if self.baseline is not None:
-            known["baseline"] = self.baseline.student.artifact.digest
-        return known
-
-
-def open_card(case: Case, sources: CardSources, graph: Path) -> CardCase:
-    """Open what a card takes.
+class Cards:
+    """Cards of students that share graph, cache and teachers; floor and ceiling are measured once.
 
     Raises UsageError without a teacher, IntegrityError where something belongs to other nodes,
     edges or another split.
     """
-    from g2t.teacher.forward import check_graph_of
-    from g2t.teacher.store import read_teacher
 
-    if not case.teachers:
-        raise UsageError("the card's ceiling is the teacher's last layer", "add --teacher TEACHER")
-    if (sources.structure is None) != (sources.ceiling is None):
-        raise UsageError(
-            "the edges of another graph need a teacher that learned from them",
-            "give --structure-of GRAPH and --ceiling TEACHER together",
-        )
-    structure, ceiling = case.graph, case.teachers[0]
-    if sources.structure is not None and sources.ceiling is not None:
-        structure, ceiling = read_graph(sources.structure), read_teacher(sources.ceiling)
-        _check_nodes(case.graph, structure, sources.structure)
-        check_graph_of(ceiling, structure.name, structure.fingerprints()["graph"])
-    baseline = None
-    if sources.baseline is not None:
-        baseline = open_case(Sources(sources.baseline, graph))
-        if baseline.split.digest != case.split.digest:
+    def __init__(self, setup: Setup, sources: CardSources | None = None) -> None:
+        from g2t.teacher.forward import check_graph_of
+        from g2t.teacher.store import read_teacher
+
+        sources = sources or CardSources()
+        if not setup.teachers:
+            raise UsageError("the card's ceiling is a teacher's last layer", "add --teacher DIR")
+        if (sources.structure is None) != (sources.ceiling is None):
+            raise UsageError(
+                "the edges of another graph need a teacher that learned from them",
+                "give --structure-of GRAPH and --ceiling TEACHER together",
+            )
+        self.setup, self.sources = setup, sources
+        self.structure, self.ceiling = setup.graph, setup.teachers[0]
+        if sources.structure is not None and sources.ceiling is not None:
+            self.structure = read_graph(sources.structure)
+            self.ceiling = read_teacher(sources.ceiling)
+            fingerprint = self.structure.fingerprints()["graph"]
+            _check_nodes(setup.graph, self.structure, sources.structure)
+            check_graph_of(self.ceiling, self.structure.name, fingerprint)
+        self._ends: dict[str, tuple[Ends, Tensor]] = {}
+
+    def inputs(self, case: Case) -> dict[str, str]:
+        """Return the digests of all that a card depends on beside the evaluation."""
+        known = {
+            "ceiling": self.ceiling.artifact.digest,
+            "structure": self.structure.fingerprints()["graph"],
+        }
+        baseline = self._baseline(case)
+        return known if baseline is None else known | {"baseline": baseline.inputs["student"]}
+
+    def card(self, case: Case) -> dict[str, Any]:
+        """Return the card as `g2t.card/1`: floor, ceiling, and a row per student.
+
+        A student of hops has a row with all of them and one with none.
+        """
+        if case.split.digest not in self._ends:
+            self._ends[case.split.digest] = self._measure(case.split)
+        ends, nodes_B = self._ends[case.split.digest]
+        rows, baseline = _rows(ends, case, nodes_B, "student"), self._baseline(case)
+        if baseline is not None:
+            rows += _rows(ends, baseline, nodes_B, "baseline")
+        last = len(ends.layers)
+        named = f"{self.ceiling.name}, layer {last} of {last}"
+        return {**ends.facts, "graph": self.structure.name, "teacher": named, "students": rows}
+
+    def _measure(self, split: Split) -> tuple[Ends, Tensor]:
+        """Return floor and ceiling on the nodes that both splits use, and these."""
+        nodes_B = split.nodes[torch.isin(split.nodes, self.ceiling.split.nodes)]
+        graph = self.structure
+        scene = make_scene(induced(graph.edges, nodes_B), graph.labels[nodes_B])
+        layers = _layers(self.ceiling, graph, nodes_B)
+        return measure_ends(scene, take_rows(graph.features, nodes_B), layers), nodes_B
+
+    def _baseline(self, case: Case) -> Case | None:
+        if self.sources.baseline is None:
+            return None
+        student = read_student(self.sources.baseline)
+        split = self.setup.split_of(student)
+        if split.digest != case.split.digest:
             raise IntegrityError(
-                f"student {sources.baseline} has split {baseline.split.name}, student "
+                f"student {self.sources.baseline} has split {split.name}, student "
                 f"{case.student.artifact.path} has split {case.split.name}",
                 "give a baseline of the same split and seed",
             )
-    return CardCase(case, baseline, structure, ceiling)
+        return Case(student, split, self.setup)
 
 
 def _check_nodes(graph: Graph, structure: Graph, where: Path) -> None:
@@ -99,42 +121,18 @@ def _check_nodes(graph: Graph, structure: Graph, where: Path) -> None:
             )
 
 
-def card_of(opened: CardCase) -> dict[str, Any]:
-    """Return the card as `g2t.card/1`: floor, ceiling, and a row per student.
-
-    A student of hops has a row with all of them and one with none.
-    """
-    case, structure = opened.case, opened.structure
-    nodes_B = _common(case.split.nodes, opened.ceiling.split.nodes)
-    scene = make_scene(induced(structure.edges, nodes_B), structure.labels[nodes_B])
-    layers, named = _layers(opened.ceiling, structure, nodes_B)
-    ends = measure_ends(scene, take_rows(structure.features, nodes_B), layers)
-    rows = _rows(ends, case, nodes_B, "student")
-    if opened.baseline is not None:
-        rows += _rows(ends, opened.baseline, nodes_B, "baseline")
-    return {**ends.facts, "graph": structure.name, "teacher": named, "students": rows}
-
-
-def _common(one: Tensor, other: Tensor) -> Tensor:
-    return one[torch.isin(one, other)]
-
-
-def _layers(teacher: "Teacher", graph: Graph, nodes_B: Tensor) -> tuple[list[Tensor], str]:
-    """Return every layer of a teacher for some nodes, and what the last one is called."""
+def _layers(teacher: "Teacher", graph: Graph, nodes_B: Tensor) -> list[Tensor]:
+    """Return every layer of a teacher for some nodes; the logits of a linear one."""
     from g2t.teacher.forward import trace
 
     known = trace(teacher, graph)
     place_B = torch.searchsorted(teacher.split.nodes, nodes_B)
-    if not known.layers:  # a linear teacher
-        return [known.logits_NC[place_B]], f"{teacher.name}, logits"
-    layers = [layer[place_B] for layer in known.layers]
-    return layers, f"{teacher.name}, layer {len(layers)} of {len(layers)}"
+    return [layer[place_B] for layer in known.layers or (known.logits_NC,)]
 
 
 def _rows(ends: Ends, case: Case, nodes_B: Tensor, role: str) -> list[dict[str, Any]]:
     student = case.student.model
-    tokens = None if case.cache is None else case.cache.tokens(student.hops)
-    asked = Asked(student, case.graph, case.split, tokens)
+    asked = Asked(student, case.setup.graph, case.split, case.setup.tokens(student.hops))
     place_B = torch.searchsorted(case.split.nodes, nodes_B)
     rows = []
     for hops in (None, 0) if student.hops else (None,):

@@ -102,7 +102,7 @@ def _draw(
     order_B = _shuffled(probed, generator)
     turned = torch.rand(linked.shape[1], generator=generator) < 0.5
     linked = torch.where(turned, linked.flip(0), linked)
-    from_P, to_P = linked
+    from_P, to_P = linked[0], linked[1]
 
     def anyone() -> Tensor:
         return torch.randint(0, nodes, (len(to_P),), generator=generator)
@@ -113,8 +113,7 @@ def _draw(
     def neighbour_of_end() -> Tensor:
         drawn_P = torch.rand(len(to_P), generator=generator, dtype=torch.float64)
         ahead_P = (drawn_P * edges.counts_N[to_P]).long()
-        found_P: Tensor = edges.column_E[edges.start_N[to_P] + ahead_P].long()
-        return found_P
+        return edges.column_E[edges.start_N[to_P] + ahead_P].long()
 
     apart, length_P = _paths(edges, source_S, generator)
     return Draw(
