@@ -87,22 +87,22 @@ def test_a_rewired_student_is_held_against_the_true_graph(true: Path, rewired: P
     assert control["floor"] == own["floor"]
     assert control["ceiling"] == own["ceiling"]
     measured = [card["students"][0]["values"]["recall"]["value"] for card in (control, own)]
-    assert measured[0] < 0.5 * measured[1]
+    assert measured[0] < 0.7 * measured[1]
 
 
 def test_another_structure_is_of_the_same_nodes_and_has_its_own_teacher(
     true: Path, rewired: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="together|another graph"):
+    with pytest.raises(UsageError, match="edges of another graph"):
         evaluate(sources(rewired), card=CardSources(structure=true / "graph"))
+    beside = CardSources(structure=true / "graph", ceiling=rewired / "teacher")
     with pytest.raises(IntegrityError, match="learned from"):
-        beside = CardSources(structure=true / "graph", ceiling=rewired / "teacher")
         evaluate(sources(rewired), card=beside)
     foreign = import_graph(
         "synthetic:csbm", tmp_path / "graph", {**GRAPH, "seed": 1}, None, Silent(), False
     ).path
+    beside = CardSources(structure=foreign, ceiling=true / "teacher")
     with pytest.raises(IntegrityError, match="only edges may differ"):
-        beside = CardSources(structure=foreign, ceiling=true / "teacher")
         evaluate(sources(rewired), card=beside)
 
 
