@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from g2t.distill.train import distill
-from g2t.errors import IntegrityError, UsageError
+from g2t.errors import InputError, IntegrityError, UsageError
 from g2t.evaluate import CardSources, Sources, evaluate
 from g2t.evaluate.card.measures import MEASURES
 from g2t.export import ExportSettings, export
@@ -109,7 +109,7 @@ def test_another_structure_is_of_the_same_nodes_and_has_its_own_teacher(
 def test_an_artefact_with_a_card_is_another_one(true: Path, tmp_path: Path) -> None:
     first = evaluate(sources(true), tmp_path / "kept", card=CardSources())
     assert evaluate(sources(true), tmp_path / "kept", card=CardSources()) == first
-    with pytest.raises(Exception, match="force"):
+    with pytest.raises(InputError, match="other settings or inputs"):
         evaluate(sources(true), tmp_path / "kept")
 
 
