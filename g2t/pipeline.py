@@ -14,7 +14,7 @@ from g2t.config import layered, validate
 from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
-from g2t.evaluate import Setup, evaluate_in, evaluate_teachers
+from g2t.evaluate import Cards, Setup, evaluate_in, evaluate_teachers
 from g2t.export import ExportSettings, export
 from g2t.export.add import add
 from g2t.graph.importing import import_graph, resolve_import
@@ -54,9 +54,11 @@ def run(
     device: str,
     force: bool,
     progress: Progress,
+    card: bool = False,
 ) -> dict[str, Any]:
     """Walk a recipe for every seed and return the table as `g2t.run/1`.
 
+    With `card` every student has a report card, and the table its means over seeds.
     Parts that are finished with the same settings and inputs are not made again.
     """
     check_recipe(recipe)
@@ -76,8 +78,9 @@ def run(
             continue
         walk.export(teachers)
         setup = walk.setup(teachers)
+        cards = Cards(setup) if card else None
         for name in recipe.students:
-            rows[name].append(walk.student(name, setup))
+            rows[name].append(walk.student(name, setup, cards))
         rows[TEACHER].append(rows[name][-1])
     table = tabulate(rows, list(seeds), recipe.split)
     write_json(out / RECORD, table)
@@ -137,7 +140,7 @@ class Walk:
         """Open what all students of this seed are scored beside."""
         return Setup(self.graph, self.folder / "cache", teachers)
 
-    def student(self, name: str, setup: Setup) -> dict[str, Any]:
+    def student(self, name: str, setup: Setup, cards: Cards | None = None) -> dict[str, Any]:
         """Distil one student and score it beside the teachers."""
         self.progress.note(f"seed {self.seed}: {name}")
         cache, out = self.folder / "cache", self.folder / f"student-{name}"
@@ -152,7 +155,8 @@ class Walk:
             force=self.force,
             progress=self.progress,
         )
-        return evaluate_in(setup, out, self.folder / f"evaluation-{name}", force=self.force)
+        kept = self.folder / f"evaluation-{name}"
+        return evaluate_in(setup, out, kept, cards=cards, force=self.force)
 
 
 def _export_settings(recipe: Recipe) -> ExportSettings:
@@ -193,6 +197,8 @@ def tabulate(
         }
         for entry in hops.values():
             del entry["name"]
+        if "card" in results[0]:
+            row["card"] = _card([result["card"]["students"][0] for result in results])
         rows.append({**row, "by_hops": hops} if hops else row)
     return {
         "schema": SCHEMA,
@@ -220,6 +226,17 @@ def _row(
             for key in scores[0]["settings"]
         }
     return row
+
+
+def _card(students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return of every measure a student's value and inheritance, over seeds."""
+    return {
+        name: {
+            part: _spread([student[part][name]["value"] for student in students])
+            for part in ("values", "inheritance")
+        }
+        for name in students[0]["values"]
+    }
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:

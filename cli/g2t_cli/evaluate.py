@@ -8,6 +8,8 @@ import typer
 from g2t_cli import options as o
 from g2t_cli.output import command, emit_json, progress
 
+CARD = "Report card"
+
 
 @command
 def evaluate(
@@ -32,6 +34,41 @@ def evaluate(
             rich_help_panel=o.INPUTS,
         ),
     ] = None,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card",
+            help="Add the structure report card; needs --teacher.",
+            rich_help_panel=CARD,
+        ),
+    ] = False,
+    card_baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--card-baseline",
+            metavar="STUDENT",
+            help="Another student for the card, such as one without a teacher.",
+            rich_help_panel=CARD,
+        ),
+    ] = None,
+    structure_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--structure-of",
+            metavar="GRAPH",
+            help="Measure the edges of this graph of the same nodes instead; needs --ceiling.",
+            rich_help_panel=CARD,
+        ),
+    ] = None,
+    ceiling: Annotated[
+        Path | None,
+        typer.Option(
+            "--ceiling",
+            metavar="TEACHER",
+            help="The teacher of that graph, as the card's ceiling.",
+            rich_help_panel=CARD,
+        ),
+    ] = None,
     out: o.Out = None,
     as_json: o.Json = False,
     force: o.Force = False,
@@ -54,28 +91,37 @@ def evaluate(
 
       g2t eval S --graph G --cache C --out runs/cora/evaluation
 
+      g2t eval S --graph G --cache C --teacher T --card --card-baseline ALONE
+
       g2t eval runs/cora/teachers/* --graph runs/cora/graph
     """
     from g2t.artifact import kind_of
     from g2t.errors import UsageError
-    from g2t.evaluate import Sources, evaluate_teachers
+    from g2t.evaluate import CardSources, Sources, evaluate_teachers
     from g2t.evaluate import evaluate as run
 
+    beside = CardSources(card_baseline, structure_of, ceiling)
+    if not card and beside != CardSources():
+        raise UsageError("--card-baseline, --structure-of and --ceiling need --card", "add --card")
     if kind_of(models[0]) == "teacher":
-        if cache or teachers:
-            raise UsageError("--cache and --teacher belong to a student", "leave them out")
+        if cache or teachers or card:
+            raise UsageError("--cache, --teacher and --card belong to a student", "leave them out")
         result = evaluate_teachers(models, graph, out, force=force)
     elif len(models) > 1:
         raise UsageError(f"{models[0]} is no teacher: one student at a time", "name one alone")
     else:
         sources = Sources(models[0], graph, cache, teachers)
         with progress(quiet=False) as show:
-            result = run(sources, out, force=force, progress=show)
+            result = run(sources, out, card=beside if card else None, force=force, progress=show)
     if as_json:
         emit_json(result)
         return
     from g2t_cli.tables import show_evaluation
 
     show_evaluation(result)
+    if "card" in result:
+        from g2t_cli.cards import show_card
+
+        show_card(result["card"])
     if out is not None:
         print(out)

@@ -18,6 +18,13 @@ def _column(flag: str, metavar: str, text: str) -> typer.models.OptionInfo:
     return option
 
 
+def _control(flag: str, text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        flag, metavar="SEED", min=0, help=text, rich_help_panel="Controls (source `folder:`)"
+    )
+    return option
+
+
 @command
 def import_graph(
     source: Annotated[
@@ -78,6 +85,12 @@ def import_graph(
             rich_help_panel=o.INPUTS,
         ),
     ] = None,
+    rewire: Annotated[
+        int | None, _control("--rewire", "Swap its edges at random: degrees stay, links do not.")
+    ] = None,
+    permute: Annotated[
+        int | None, _control("--permute", "Move its edges to other nodes: the structure stays.")
+    ] = None,
     seed: o.Seed = None,
     config: o.Config = None,
     sets: o.Sets = None,
@@ -94,6 +107,8 @@ def import_graph(
       g2t import planetoid:Cora --out runs/cora/graph
 
       g2t import table: --nodes nodes.csv --edges edges.csv --label-column y --out runs/my/graph
+
+      g2t import folder:runs/cora/graph --rewire 0 --out runs/cora-rewired/graph
 
       g2t import synthetic:csbm --set nodes=100000 --set homophily=0.6 --out runs/csbm/graph
     """
@@ -116,6 +131,8 @@ def import_graph(
         "unknown_nodes": unknown_nodes,
         "directed": directed,
         "metric": metric,
+        "rewire": rewire,
+        "permute": permute,
         "seed": seed,
     }
     given = {

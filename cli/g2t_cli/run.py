@@ -57,6 +57,12 @@ def run(
             rich_help_panel=o.MODEL,
         ),
     ] = None,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card", help="Add a structure report card of every student.", rich_help_panel=o.MODEL
+        ),
+    ] = False,
     root: o.Root = None,
     device: o.Device = "auto",
     print_config: o.PrintConfig = False,
@@ -125,13 +131,26 @@ def run(
         emit_json(run_plan(parsed, numbers, target))
         return
     with progress(quiet) as show:
-        result = walk(parsed, numbers, target, root=root, device=device, force=force, progress=show)
+        result = walk(
+            parsed,
+            numbers,
+            target,
+            root=root,
+            device=device,
+            force=force,
+            progress=show,
+            card=card,
+        )
     if as_json:
         emit_json(result)
         return
     from g2t_cli.tables import show_run
 
     show_run(result)
+    if card:
+        from g2t_cli.cards import show_cards
+
+        show_cards([row for row in result["rows"] if "card" in row])
     print(target)
 
 

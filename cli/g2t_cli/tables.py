@@ -22,7 +22,7 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
     title = f"{result['graph']}, {result['metric']} in %, split {named}"
     student, teacher = result["student"], result["teacher"]
     parts = _parts(student or teacher)
-    table = _table(title, "model", "val", *parts, "test")
+    table = new_table(title, "model", "val", *parts, "test")
 
     def add(name: str, scores: Mapping[str, Any]) -> None:
         figures = (scores["val"], *(scores["settings"][part] for part in parts), scores["test"])
@@ -34,9 +34,9 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
         add(f"student {student['name']}", student)
         for hops, scores in student["by_hops"].items():
             add(f"  with {hops} hops", scores)
-    _print(table)
+    show(table)
     if result["agreement"] is not None:
-        _print(f"agreement with the teacher on test nodes: {percent(result['agreement'])} %")
+        show(f"agreement with the teacher on test nodes: {percent(result['agreement'])} %")
 
 
 def show_run(result: Mapping[str, Any]) -> None:
@@ -45,25 +45,25 @@ def show_run(result: Mapping[str, Any]) -> None:
     over = f"split {split['name']}{_setting(split)}, seeds {result['seeds']}"
     title = f"{result['graph']}, test {result['metric']} in %, {over}"
     parts = _parts(result["rows"][0])
-    table = _table(
+    table = new_table(
         title, "model", *parts, "prod" if parts else "mean ± std", "minus teacher ± s.e."
     )
     for row in result["rows"]:
         _add(table, row["name"], row, difference=row["name"] != "teacher")
         for hops, scores in row.get("by_hops", {}).items():
             _add(table, f"  with {hops} hops", scores, difference=True)
-    _print(table)
+    show(table)
 
 
 def _add(table: Table, name: str, row: Mapping[str, Any], difference: bool) -> None:
     minus, paired = row["minus_teacher"], ""
     if difference and len(row["values"]) > 1 and minus is not None:
         paired = f"{100 * minus['mean']:+.2f} ± {percent(minus['standard_error'])}"
-    parts = [_spread(row["settings"][part]) for part in _parts(row)]
-    table.add_row(name, *parts, _spread(row), paired)
+    parts = [spread(row["settings"][part]) for part in _parts(row)]
+    table.add_row(name, *parts, spread(row), paired)
 
 
-def _spread(figures: Mapping[str, Any]) -> str:
+def spread(figures: Mapping[str, Any]) -> str:
     """Return mean ± std in percent; of a single value, or of none, only the mean."""
     several = len(figures["values"]) > 1 and figures["std"] is not None
     return percent(figures["mean"]) + (f" ± {percent(figures['std'])}" if several else "")
@@ -80,14 +80,14 @@ def _setting(split: Mapping[str, Any]) -> str:
 
 def show_summary(summary: Mapping[str, Any]) -> None:
     """Print what `g2t data inspect` found, one fact per line; warnings last."""
-    table = _table(f"graph {summary['name']}", "fact", "value")
+    table = new_table(f"graph {summary['name']}", "fact", "value")
     for key, value in summary.items():
         if key not in ("schema", "name", "warnings", "fingerprints"):
             table.add_row(key.replace("_", " "), _text(value))
     table.add_row("fingerprint", summary["fingerprints"]["graph"][:19])
-    _print(table)
+    show(table)
     for warning in summary["warnings"]:
-        _print(f"warning: {warning}")
+        show(f"warning: {warning}")
 
 
 def _text(value: Any) -> str:
@@ -98,14 +98,16 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _table(title: str, *columns: str) -> Table:
+def new_table(title: str, *columns: str) -> Table:
+    """Return an empty table: names to the left, figures to the right."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 
-def _print(content: Table | str) -> None:
+def show(content: Table | str) -> None:
+    """Print a table or a sentence to stdout."""
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:  # a file is as wide as its lines
         console.width = max(console.width, WIDTH)

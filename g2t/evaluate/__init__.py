@@ -4,14 +4,18 @@ In the production setting test nodes that were seen are answered from the observ
 were held out from the whole one; `test` is GLNN's mix of both.
 
 Every score carries the split's name and digest, and the lineage of student, cache, teacher and
-graph is checked before anything is computed. `case` opens, `answers` asks and scores, `run` writes.
+graph is checked before anything is computed. `case` opens, `answers` asks and scores, `card` looks
+at embeddings, `run` writes.
 """
 
+from g2t.evaluate.card import Cards, CardSources
 from g2t.evaluate.case import Case, Setup, Sources, open_case
 from g2t.evaluate.run import EVALUATION, evaluate, evaluate_in, evaluate_teachers, scores_of
 
 __all__ = [
     "EVALUATION",
+    "CardSources",
+    "Cards",
     "Case",
     "Setup",
     "Sources",

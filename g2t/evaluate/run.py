@@ -6,6 +6,7 @@ from typing import Any
 
 from g2t.artifact import read_json, write_json
 from g2t.evaluate.answers import Asked, agreement_of, answers_of, scores_in
+from g2t.evaluate.card import Cards, CardSources
 from g2t.evaluate.case import Case, Setup, Sources, open_case
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split
@@ -20,15 +21,18 @@ def evaluate(
     sources: Sources,
     out: Path | None = None,
     *,
+    card: CardSources | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
 
+    With `card` the key `card` says what it inherits of the graph's structure, as `g2t.card/1`.
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
     setup = Setup(sources.graph, sources.cache, sources.teacher)
-    return evaluate_in(setup, sources.student, out, force=force, progress=progress)
+    cards = None if card is None else Cards(setup, card)
+    return evaluate_in(setup, sources.student, out, cards=cards, force=force, progress=progress)
 
 
 def evaluate_in(
@@ -36,6 +40,7 @@ def evaluate_in(
     student: Path,
     out: Path | None = None,
     *,
+    cards: Cards | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -46,7 +51,13 @@ def evaluate_in(
             "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
             "so no prod and no test score"
         )
-    return _kept(out, case.inputs, force, lambda: scores_of(case), "student")
+    if cards is None:
+        return _kept(out, case.inputs, force, lambda: scores_of(case), "student")
+
+    def scores() -> dict[str, Any]:
+        return {**scores_of(case), "card": cards.card(case)}
+
+    return _kept(out, case.inputs | cards.inputs(case), force, scores, "student")
 
 
 def evaluate_teachers(

@@ -88,7 +88,11 @@ def _config(
     last = Path(argument).name
     is_path = bool(last) and any(last in (file.name, file.parent.name) for file in files.values())
     name = source.partition(":")[0] if is_path or not argument else source
-    return {"source": name, **settings.model_dump(mode="json", exclude={"seed", *files})}
+    asked = settings.model_dump(mode="json", exclude={"seed", *files})
+    # A plain copy of a graph is what it was before there were controls.
+    controls = {"rewire", "permute"}
+    asked = {k: v for k, v in asked.items() if k not in controls or v is not None}
+    return {"source": name, **asked}
 
 
 def _summary(graph: Graph) -> dict[str, int]:
