@@ -140,7 +140,7 @@ def test_a_run_has_the_means_of_its_cards(tmp_path: Path) -> None:
     quick = ["--set", "teach.train.epochs=5", "--set", "students={hop={train={epochs=2}}}"]
     result = CliRunner().invoke(app, [*line, *quick, "--json", "-q"])
     assert result.exit_code == 0, result.stderr
-    row = json.loads(result.stdout)["rows"][1]
+    (row,) = [row for row in json.loads(result.stdout)["rows"] if row["name"] == "hop"]
     kept = [
         json.loads((tmp_path / f"run/seed-{seed}/evaluation-hop/evaluation.json").read_text())
         for seed in (0, 1)
