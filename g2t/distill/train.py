@@ -28,7 +28,7 @@ from g2t.network import write_network
 from g2t.runtime import Progress, Silent, check_device, choose_device, stop_on_signal
 from g2t.schedule import rate_factor
 from g2t.stage import Stage
-from g2t.student.base import Inputs, answer, study
+from g2t.student.base import Inputs, answers, study
 from g2t.student.store import TrainedStudent
 from g2t.task import task_loss
 
@@ -125,7 +125,10 @@ def _train(
     student, objective = lesson.student, lesson.objective
     parameters = list(student.parameters())
     optimizer = torch.optim.AdamW(
-        [*parameters, *objective.parameters()], options.lr, weight_decay=options.weight_decay
+        [*parameters, *objective.parameters()],
+        options.lr,
+        weight_decay=options.weight_decay,
+        fused=True,
     )
     checkpoint = Checkpoint(stage.path, lesson.modules, optimizer, options.checkpoint_seconds)
     state: dict[str, Any] = {"epoch": -1, "step": 0, "best": {"epoch": -1, "val": -1.0}}
@@ -196,12 +199,12 @@ def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:
 
 def _validate(lesson: Lesson, cache: Cache) -> tuple[float, float]:
     """Return metric and cross-entropy on the validation nodes, meaned over 0 … K hops at hand."""
-    lesson.averaged.eval()
     rows = cache.parts.val
     labels = cache.labels[rows]
     scores, losses = [], []
-    for hops in range(lesson.averaged.hops + 1):
-        logits = answer(lesson.averaged, lesson.inputs, rows, hops).cpu()
+    every = range(lesson.averaged.hops + 1)
+    for logits_BC in answers(lesson.averaged, lesson.inputs, rows, every):
+        logits = logits_BC.cpu()
         scores.append(score(cache.manifest.metric, logits, labels))
         losses.append(task_loss(cache.manifest.task, logits, labels).item())
     return sum(scores) / len(scores), sum(losses) / len(losses)

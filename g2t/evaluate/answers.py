@@ -12,7 +12,7 @@ from g2t.graph.csr import take_rows
 from g2t.graph.splits import HELD_SHARE, Split
 from g2t.graph.structure import induced
 from g2t.metrics import agreement, defined, score
-from g2t.student.base import Inputs, Student
+from g2t.student.base import Inputs, Student, answers
 
 if TYPE_CHECKING:
     from g2t.teacher.store import Teacher
@@ -29,10 +29,6 @@ class Answers:
     held_UC: Tensor | None = None
 
 
-#: Nodes that are asked about at once.
-CHUNK = 65_536
-
-
 class Asked:
     """A student beside a graph, ready to be asked with any number of hops.
 
@@ -47,25 +43,16 @@ class Asked:
 
     def answers(self, *hops: int | None) -> list[Answers]:
         """Return what it says with each of some numbers of hops at hand, None: all it knows."""
-        seen = _predict(self.student, self.seen, hops)
+        seen = _asked(self.student, self.seen, hops)
         if self.unseen is None:
             return [Answers(seen_NC) for seen_NC in seen]
         rows_U = _held_rows(self.split)
-        unseen = _predict(self.student, self.unseen, hops)
+        unseen = _asked(self.student, self.unseen, hops)
         return [Answers(a_NC, b_NC[rows_U]) for a_NC, b_NC in zip(seen, unseen, strict=True)]
 
 
-@torch.inference_mode()
-def _predict(student: Student, inputs: Inputs, hops: Sequence[int | None]) -> list[Tensor]:
-    """Return logits of all nodes, [N, C], for each number of hops; nodes are embedded once."""
-    student.eval()
-    parts: list[list[Tensor]] = [[] for _ in hops]
-    for index_B in torch.split(torch.arange(len(inputs.features)), CHUNK):
-        tokens_BTD = student.embed(inputs, index_B)
-        for part, count in zip(parts, hops, strict=True):
-            hops_B = None if count is None else torch.full_like(index_B, count)
-            part.append(student(tokens_BTD, hops_B).logits_BC)
-    return [torch.cat(part) for part in parts]
+def _asked(student: Student, inputs: Inputs, hops: Sequence[int | None]) -> list[Tensor]:
+    return answers(student, inputs, torch.arange(len(inputs.features)), hops)
 
 
 def _inputs(student: Student, graph: Graph, split: Split, tokens: Tensor | None) -> Inputs:

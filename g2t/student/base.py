@@ -6,7 +6,7 @@ attends over the batch, so a node gets the same answer in any batch.
 Shape letters: `N` nodes, `B` batch, `T` tokens, `D` width, `C` classes, `F` features, `K` hops.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -198,6 +198,9 @@ DENSE_DROPOUT = 0.5
 NARROW_DROPOUT = 0.0
 NARROW = 100
 
+#: Nodes that are asked about at once.
+CHUNK = 16_384
+
 
 def input_dropout(chosen: float | None, word_dropout: float, features: Features) -> float:
     """Return the chosen rate, or the one that fits the kind of features.
@@ -212,20 +215,27 @@ def input_dropout(chosen: float | None, word_dropout: float, features: Features)
 
 
 @torch.inference_mode()
-def predict(
-    student: Student, inputs: Inputs, hops: int | None = None, chunk: int = 65_536
-) -> Tensor:
+def predict(student: Student, inputs: Inputs, hops: int | None = None) -> Tensor:
     """Return logits for all nodes, [N, C], using at most `hops` hops; batches do not matter."""
-    student.eval()
     every_N = torch.arange(len(inputs.features))
-    parts = [answer(student, inputs, index_B, hops) for index_B in torch.split(every_N, chunk)]
-    return torch.cat(parts)
+    return answers(student, inputs, every_N, (hops,))[0]
 
 
 @torch.inference_mode()
-def answer(student: Student, inputs: Inputs, index_B: Tensor, hops: int | None) -> Tensor:
-    """Return logits for some nodes, [B, C], using at most `hops` hops (None: all)."""
-    index_B = index_B.to(next(student.parameters()).device)
-    hops_B = None if hops is None else torch.full_like(index_B, hops)
-    output: Output = student(student.embed(inputs, index_B), hops_B)
-    return output.logits_BC
+def answers(
+    student: Student, inputs: Inputs, index_B: Tensor, hops: Sequence[int | None]
+) -> list[Tensor]:
+    """Return logits for some nodes, [B, C], for each number of hops at hand (None: all).
+
+    Nodes are embedded once, `CHUNK` at a time.
+    """
+    student.eval()
+    device = next(student.parameters()).device
+    parts: list[list[Tensor]] = [[] for _ in hops]
+    for index_C in torch.split(index_B.to(device), CHUNK):
+        tokens_BTD = student.embed(inputs, index_C)
+        for part, count in zip(parts, hops, strict=True):
+            hops_C = None if count is None else torch.full_like(index_C, count)
+            output: Output = student(tokens_BTD, hops_C)
+            part.append(output.logits_BC)
+    return [torch.cat(part) for part in parts]

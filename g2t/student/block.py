@@ -57,15 +57,32 @@ class Block(nn.Module):
             )
             mixed = F.scaled_dot_product_attention(queries, keys, values)
             return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
-        keys = torch.cat([self.key(tokens_BTD), self.key(global_MD).expand(count, -1, -1)], 1)
-        values = torch.cat([self.value(tokens_BTD), self.value(global_MD).expand(count, -1, -1)], 1)
-        mask = None
-        if known_BT is not None:
-            seen = torch.ones(count, len(global_MD), dtype=torch.bool, device=tokens_BTD.device)
-            mask = torch.cat([known_BT, seen], 1)[:, None, None]
-        parts = (self._split(self.query(tokens_BTD)), self._split(keys), self._split(values))
-        mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask)
+        mixed = self._attend_both(tokens_BTD, global_MD, known_BT)
         return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
+
+    def _attend_both(
+        self, tokens_BTD: Tensor, global_MD: Tensor, known_BT: Tensor | None
+    ) -> Tensor:
+        """Attend to the node's own tokens and the landmarks under one softmax, [B, H, T, D / H].
+
+        The landmarks are the same for all nodes: one product with all queries, where a call of
+        scaled_dot_product_attention would take a copy of them per node and twice the time.
+        """
+        query_BHTD, key_BHTD, value_BHTD = (
+            self._split(part(tokens_BTD)) for part in (self.query, self.key, self.value)
+        )
+        key_HMD, value_HMD = (
+            self._split(part(global_MD[None]))[0] for part in (self.key, self.value)
+        )
+        query_BHTD = query_BHTD * query_BHTD.shape[3] ** -0.5
+        own_BHTT = query_BHTD @ key_BHTD.transpose(2, 3)
+        if known_BT is not None:
+            own_BHTT = own_BHTT.masked_fill(~known_BT[:, None, None], -torch.inf)
+        score = torch.cat([own_BHTT, _shared(query_BHTD, key_HMD.transpose(1, 2))], 3)
+        length = tokens_BTD.shape[1]
+        own_BHTT, far_BHTM = torch.split(score.softmax(3), [length, len(global_MD)], 3)
+        mixed: Tensor = own_BHTT @ value_BHTD + _shared(far_BHTM, value_HMD)
+        return mixed
 
     @torch.no_grad()
     def usage(self, tokens_BTD: Tensor) -> Tensor:
@@ -90,6 +107,13 @@ class Block(nn.Module):
         """Cut the width into heads: [B, T, D] to [B, H, T, D / H]."""
         batch, length, width = rows.shape
         return rows.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
+
+
+def _shared(rows_BHTX: Tensor, matrix_HXY: Tensor) -> Tensor:
+    """Multiply the rows of every node with one matrix per head, [B, H, T, Y]."""
+    batch, heads, length, _ = rows_BHTX.shape
+    rows = rows_BHTX.transpose(0, 1).reshape(heads, batch * length, -1)
+    return (rows @ matrix_HXY).view(heads, batch, length, -1).transpose(0, 1)
 
 
 def start_landmarks(blocks: nn.ModuleList, centres: list[Tensor]) -> None:

@@ -85,7 +85,9 @@ def call(student: Student, inputs: Inputs, index_B: Tensor) -> Output:
 @every_student
 @both_kinds
 @torch.inference_mode()
-def test_a_node_gets_the_same_answer_in_any_batch(name: str, kind: str) -> None:
+def test_a_node_gets_the_same_answer_in_any_batch(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     student = student_called(name, kind)
     inputs = ready(student, kind)
     whole = call(student, inputs, torch.arange(NODES))
@@ -96,9 +98,8 @@ def test_a_node_gets_the_same_answer_in_any_batch(name: str, kind: str) -> None:
             torch.testing.assert_close(part.logits_BC, whole.logits_BC[index_B], atol=1e-5, rtol=0)
             for ours, theirs in zip(part.blocks, whole.blocks, strict=True):
                 torch.testing.assert_close(ours, theirs[index_B], atol=1e-5, rtol=0)
-        torch.testing.assert_close(
-            predict(student, inputs, chunk=size), whole.logits_BC, atol=1e-5, rtol=0
-        )
+        monkeypatch.setattr("g2t.student.base.CHUNK", size)
+        torch.testing.assert_close(predict(student, inputs), whole.logits_BC, atol=1e-5, rtol=0)
 
 
 @every_student
@@ -300,3 +301,28 @@ def project_of(kind: str) -> torch.nn.ModuleList:
     student = student_called("hop", kind)
     assert isinstance(student, Hop)
     return student.project
+
+
+def test_attention_to_tokens_and_landmarks_is_that_of_one_sequence() -> None:
+    """Two routes: torch's own attention over the tokens with a copy of the landmarks per node."""
+    torch.manual_seed(0)
+    block = Block(16, 4, 5, 0.0, own_tokens=True)
+    tokens_BTD, known_BT = (
+        torch.randn(6, 3, 16),
+        torch.arange(3) <= torch.tensor([0, 1, 2])[:, None],
+    )
+    known_BT = known_BT.repeat(2, 1)
+    global_MD = block.norm_landmarks(block.landmarks)
+    for known in (None, known_BT):
+        both = torch.cat([tokens_BTD, global_MD.expand(6, -1, -1)], 1)
+        mask = None
+        if known is not None:
+            mask = torch.cat([known, torch.ones(6, 5, dtype=torch.bool)], 1)[:, None, None]
+        wanted = torch.nn.functional.scaled_dot_product_attention(
+            block._split(block.query(tokens_BTD)),
+            block._split(block.key(both)),
+            block._split(block.value(both)),
+            attn_mask=mask,
+        )
+        found = block._attend_both(tokens_BTD, global_MD, known)
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from g2t.errors import IntegrityError, UsageError
-from g2t.evaluate.answers import CHUNK, Asked
+from g2t.evaluate.answers import Asked
 from g2t.evaluate.card.card import Ends, measure_ends
 from g2t.evaluate.card.draws import make_scene
 from g2t.evaluate.case import Case, Setup
@@ -16,6 +16,7 @@ from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows
 from g2t.graph.splits import Split
 from g2t.graph.structure import induced
+from g2t.student.base import CHUNK
 from g2t.student.store import read_student
 
 if TYPE_CHECKING:
