@@ -97,6 +97,18 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
     return settings
 
 
+def asked_of(settings: DistillSettings[Any, Any, Any], second: bool) -> dict[str, Any]:
+    """Return what a student's record says was asked for.
+
+    A checkpoint's timing changes nothing in the result, so it is left out; a second teacher counts
+    by its digest and not by its name, and its share only where there is one.
+    """
+    left_out: dict[str, Any] = {"train": {"checkpoint_seconds"}, "second": True}
+    if not second:
+        left_out["second_share"] = True
+    return settings.model_dump(mode="json", exclude=left_out)
+
+
 def signals_for(names: Sequence[str]) -> frozenset[str]:
     """Return the signals that a cache holds for some losses, presets or signals, by their names.
 

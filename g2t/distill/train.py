@@ -21,7 +21,7 @@ from g2t.distill.needs import needs_of, tensors_read
 from g2t.distill.objective import REBALANCE_STEPS
 from g2t.distill.revive import revive
 from g2t.distill.second import open_second
-from g2t.distill.settings import DistillSettings, distill_settings
+from g2t.distill.settings import DistillSettings, asked_of, distill_settings
 from g2t.errors import UsageError
 from g2t.metrics import score
 from g2t.network import write_network
@@ -96,21 +96,16 @@ def plan_student(
         )
     cache = open_cache(cache_path)
     needs = needs_of(settings, cache)
-    # A checkpoint's timing changes nothing in the result, so it is not part of what is asked for;
-    # the second teacher is, by its digest.
-    left_out: dict[str, Any] = {"train": {"checkpoint_seconds"}, "second": True}
     inputs = tensors_read(cache, needs, getattr(settings.model, "hops", 0))
     teaching = None
-    if second is None:
-        left_out["second_share"] = True
-    else:
+    if second is not None:
         if "logits" not in needs:
             raise UsageError(
                 f"no loss reads what student {second} says", "choose one of logits, such as soft"
             )
         teaching = open_second(second, cache)
         inputs["second"] = teaching.artifact.digest
-    asked = settings.model_dump(mode="json", exclude=left_out)
+    asked = asked_of(settings, teaching is not None)
     return DistillPlan(settings, cache, teaching, needs, asked, inputs)
 
 

@@ -190,12 +190,17 @@ def _recipe(study: Study, place: tuple[str, Setting], parts: Mapping[str, Cell])
     content["students"] = {
         part: layered(
             {"student": cell.student},
-            students.get(cell.student, {}),
+            _alone(students.get(cell.student, {})),
             study.variants[cell.variant].values,
         )
         for part, cell in parts.items()
     }
     return read_recipe(content)
+
+
+def _alone(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a student's settings without a second teacher: a variant compares losses alone."""
+    return {key: value for key, value in values.items() if not key.startswith("second")}
 
 
 def select(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from g2t.artifact import RECORD, read_json
-from g2t.distill.settings import distill_settings
+from g2t.distill.settings import asked_of, distill_settings
 from g2t.evaluate import EVALUATION
 from g2t.graph.splits import Setting
 from g2t.recipe import Recipe
@@ -60,8 +60,7 @@ class Standing:
         key = (*cell.place, cell.part)
         if key not in self._asked:
             settings = distill_settings(self.recipes[cell.place].student(cell.part))
-            dumped = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
-            self._asked[key] = dumped
+            self._asked[key] = asked_of(settings, second=False)
         return self._asked[key]
 
     def _teachers_of(self, place: tuple[str, Setting], seed: int) -> set[str] | None:
