@@ -275,6 +275,10 @@ def test_a_variant_that_needs_more_of_the_cache_is_added_to_it(copy: Path) -> No
         ("variants.soft.train.epochs=3", "a/small/transductive/mlp/soft"),
         ("recipes.small.teach.train.epochs=9", "a/small/transductive/mlp/none"),
         ("recipes.small.split=random:30/20/50", "a/small/transductive/mlp/none"),
+        ("recipes.small.import.nodes=130", "a/small/transductive/mlp/none"),
+        ("recipes.small.import.seed=1", "a/small/transductive/mlp/none"),
+        ("recipes.small.source=synthetic:sbm", "a/small/transductive/mlp/none"),
+        ("recipes.small.export.dtype=fp32", "a/small/transductive/mlp/none"),
     ],
 )
 def test_what_was_made_with_other_settings_is_no_result(
