@@ -1,7 +1,6 @@
 """A student that teaches too: its answers on the nodes of the cache, beside the teacher's.
 
-A `hop` student often knows more than its teacher, and is a better target for one that reads no
-edges (README, "Students").
+A `hop` student often knows more than its teacher, and can be a target for one that reads no edges.
 """
 
 from pathlib import Path

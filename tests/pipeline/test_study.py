@@ -359,6 +359,7 @@ def test_a_wrong_study_fails_before_any_work(tmp_path: Path, change: str, said: 
         (("--seeds", "1:4"), "no tier of the study has seed 3"),
         (("--graph", "somewhere"), "do not go with a study"),
         (("--teachers-only",), "do not go with a study"),
+        (("--card",), "do not go with a study"),
         (("--force",), "do not go with a study"),
     ],
 )
@@ -386,6 +387,16 @@ def test_only_is_for_studies_and_a_study_is_no_settings_of_a_stage(
     other = g2t("run", "recipe:demo", "--out", walked / "out")
     assert other.exit_code == 3
     assert "none of g2t run" in other.stderr
+
+
+def test_variants_of_a_student_with_a_second_teacher_have_the_teacher_alone() -> None:
+    second = 'hop = { second = "mlp", second_share = 0.3, train = { epochs = 2 }, '
+    text = STUDY.replace("hop = { train = { epochs = 2 }, ", second)
+    assert text != STUDY
+    for recipe in check_study(read_study(parsed(text))).values():
+        for name, values in recipe.students.items():
+            assert not any(key.startswith("second") for key in values), name
+            assert values["train"]["epochs"] == 2  # all else of the recipe's student stays
 
 
 def test_patterns_and_seeds_choose_cells() -> None:
