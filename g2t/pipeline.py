@@ -37,7 +37,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
         **recipe.protocol,
         "import": resolve_import(recipe.source, recipe.import_).model_dump(mode="json"),
         "teach": teacher.model_dump(mode="json", exclude={"split", "setting", "seed"}),
-        "export": _export_settings(recipe).model_dump(mode="json"),
+        "export": export_settings(recipe).model_dump(mode="json"),
         "students": {
             name: distill_settings(recipe.student(name)).model_dump(mode="json", exclude={"seed"})
             for name in recipe.students
@@ -120,7 +120,7 @@ class Walk:
 
     def export(self, teachers: Sequence[Path]) -> None:
         """Write the cache; one that stands gets what it lacks, and students of it stay valid."""
-        settings, out = _export_settings(self.recipe), self.folder / "cache"
+        settings, out = export_settings(self.recipe), self.folder / "cache"
         record = out / RECORD
         if record.is_file() and not self.force:
             have = read_json(record).get("config", {}).get("signals", [])
@@ -159,7 +159,7 @@ class Walk:
         return evaluate_in(setup, out, kept, cards=cards, force=self.force)
 
 
-def _export_settings(recipe: Recipe) -> ExportSettings:
+def export_settings(recipe: Recipe) -> ExportSettings:
     """Return the export's settings; where none are named, signals are what the students need."""
     students = [distill_settings(recipe.student(name)) for name in recipe.students]
     needed = frozenset({"layers", "logits"}).union(*map(signals_of, students))

@@ -103,9 +103,9 @@ def run(
     if is_study(content):
         from g2t_cli.study import Request, walk_study
 
-        if graph is not None or teachers_only or force:
+        if graph is not None or teachers_only or card or force:
             raise UsageError(
-                "--graph, --teachers-only and --force do not go with a study",
+                "--graph, --teachers-only, --card and --force do not go with a study",
                 "use --only; what is to be made again, remove",
             )
         given = Request(recipe, sets or [], only or [], numbers, out)
@@ -117,6 +117,8 @@ def run(
     content = layered(with_students(content), from_environment(tables), parse_sets(sets or []))
     if teachers_only:
         content |= {"students": {}}
+    if card and not content["students"]:
+        raise UsageError("a card is of a student, and there is none to walk", "leave --card out")
     if graph is not None:
         content |= {"source": f"folder:{graph}", "import": {}}
     parsed = read_recipe(content)

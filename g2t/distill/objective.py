@@ -37,6 +37,10 @@ class Objective(nn.Module):
         self.register_buffer("balance", torch.ones(shared))
         self.balance: Tensor
 
+    def begins(self, before: float, now: float) -> bool:
+        """Tell whether a term begins between two parts of the training; then shares are stale."""
+        return any(before < settings.since <= now for settings in self.settings.values())
+
     def forward(
         self,
         output: Output,

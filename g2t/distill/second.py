@@ -1,7 +1,6 @@
 """A student that teaches too: its answers on the nodes of the cache, beside the teacher's.
 
-A `hop` student often knows more than its teacher, and is a better target for one that reads no
-edges (README, "Students").
+A `hop` student often knows more than its teacher, and can be a target for one that reads no edges.
 """
 
 from pathlib import Path
@@ -36,7 +35,16 @@ def open_second(path: Path, cache: Cache) -> TrainedStudent:
 def second_logits(second: TrainedStudent, cache: Cache, device: torch.device) -> Tensor:
     """Return what the student says of all rows with all hops at hand, [N, C]."""
     student = second.model
-    stored = student.basis is not None and cache.projection is not None
+    alike = _same(student.basis, cache.projection)
+    stored = alike and student.basis is not None
     features = cache.whole(token_name(0)) if stored else student.read(cache.features())
-    inputs = student.prepare(features, cache.edges, cache.tokens(student.hops))
+    tokens = cache.tokens(student.hops) if alike else None  # of other columns, it makes its own
+    inputs = student.prepare(features, cache.edges, tokens)
     return predict(student.to(device), inputs.to(device)).cpu()
+
+
+def _same(basis: Tensor | None, projection: Tensor | None) -> bool:
+    """Tell whether a student reads what the hop tokens of a cache were made of."""
+    if basis is None or projection is None:
+        return basis is projection
+    return torch.equal(basis, projection)

@@ -87,6 +87,8 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
             "every loss has a share, and none is left for it to be a share of",
             "give one loss a weight and no share, e.g. --set loss.soft.weight=1",
         )
+    if settings.second is not None:
+        check_second(settings, settings.second)
     hopping = [name for name, loss in settings.losses().items() if loss.needs_hops]
     if hopping and not getattr(settings.model, "hops", 0):
         raise UsageError(
@@ -95,6 +97,14 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
             "choose --student hop, or other losses",
         )
     return settings
+
+
+def check_second(settings: DistillSettings[Any, Any, Any], second: str) -> None:
+    """Raise UsageError where no loss reads what a second teacher says."""
+    if "logits" not in signals_of(settings):
+        raise UsageError(
+            f"no loss reads what student {second} says", "choose one of logits, such as soft"
+        )
 
 
 def asked_of(settings: DistillSettings[Any, Any, Any], second: bool) -> dict[str, Any]:

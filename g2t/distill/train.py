@@ -21,14 +21,14 @@ from g2t.distill.needs import needs_of, tensors_read
 from g2t.distill.objective import REBALANCE_STEPS
 from g2t.distill.revive import revive
 from g2t.distill.second import open_second
-from g2t.distill.settings import DistillSettings, asked_of, distill_settings
+from g2t.distill.settings import DistillSettings, asked_of, check_second, distill_settings
 from g2t.errors import UsageError
 from g2t.metrics import score
 from g2t.network import write_network
 from g2t.runtime import Progress, Silent, check_device, choose_device, stop_on_signal
 from g2t.schedule import rate_factor
 from g2t.stage import Stage
-from g2t.student.base import Inputs, answers, study
+from g2t.student.base import Inputs, TrainSettings, answers, study
 from g2t.student.store import TrainedStudent
 from g2t.task import task_loss
 
@@ -99,10 +99,7 @@ def plan_student(
     inputs = tensors_read(cache, needs, getattr(settings.model, "hops", 0))
     teaching = None
     if second is not None:
-        if "logits" not in needs:
-            raise UsageError(
-                f"no loss reads what student {second} says", "choose one of logits, such as soft"
-            )
+        check_second(settings, str(second))
         teaching = open_second(second, cache)
         inputs["second"] = teaching.artifact.digest
     asked = asked_of(settings, teaching is not None)
@@ -117,10 +114,9 @@ def _train(
     torch.manual_seed(settings.seed)
     options = settings.train
     lesson = prepare(cache, settings, plan.needs, plan.second, device)
-    student, objective = lesson.student, lesson.objective
-    parameters = list(student.parameters())
+    student = lesson.student
     optimizer = torch.optim.AdamW(
-        [*parameters, *objective.parameters()],
+        [*student.parameters(), *lesson.objective.parameters()],
         options.lr,
         weight_decay=options.weight_decay,
         fused=True,
@@ -135,30 +131,13 @@ def _train(
     if options.compile:
         student.compile()
     size = _batch_size(cache.rows, options.batch, lesson.inputs)
-    steps = options.epochs * -(-cache.rows // size)
     share = getattr(options, "revive", 0.0)  # `mlp` has no landmarks
     with stop_on_signal() as stop:
         for epoch in range(state["epoch"] + 1, options.epochs):
-            student.train()
             rate = rate_factor(epoch, options.epochs, options.warmup, options.schedule)
             for group in optimizer.param_groups:
                 group["lr"] = options.lr * rate
-            means: dict[str, float] = {}
-            for own, rows_B, batch in lesson.signals.batches(size):
-                rows_B, batch = rows_B.to(device), batch.to(device)
-                with torch.autocast(device.type, torch.bfloat16, options.precision == "bf16"):
-                    output = study(student, lesson.inputs, rows_B).in_full()
-                measured = parameters if state["step"] % REBALANCE_STEPS == 0 else None
-                done = state["step"] / steps
-                loss, terms = objective(output, batch, own, done, measured)
-                check_finite(loss, epoch)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                state["step"] += 1
-                average(lesson.averaged, student, fair_share(options.ema, state["step"]))
-                for name, value in terms.items():
-                    means[name] = means.get(name, 0.0) + value * own / lesson.signals.count
+            means = _learn(lesson, optimizer, options, size, state, epoch)
             if share and epoch < options.epochs // 2:
                 draw = torch.Generator().manual_seed(settings.seed + epoch)
                 means["revived"] = revive(student, lesson.averaged, lesson.inputs, share, draw)
@@ -184,6 +163,38 @@ def _train(
     best = state["best"]
     found = {key: best[key] for key in ("epoch", "val", "val_loss")}
     return {**found, "rows_per_step": size}
+
+
+def _learn(
+    lesson: Lesson,
+    optimizer: torch.optim.Optimizer,
+    options: TrainSettings,
+    size: int,
+    state: dict[str, Any],
+    epoch: int,
+) -> dict[str, float]:
+    """Take the steps of one epoch and count them; returns the mean of all that is logged."""
+    student, objective, signals = lesson.student, lesson.objective, lesson.signals
+    parameters = list(student.parameters())
+    device, steps = parameters[0].device, options.epochs * -(-signals.stream.rows // size)
+    means: dict[str, float] = {}
+    student.train()
+    for own, rows_B, batch in signals.batches(size):
+        rows_B, batch = rows_B.to(device), batch.to(device)
+        with torch.autocast(device.type, torch.bfloat16, options.precision == "bf16"):
+            output = study(student, lesson.inputs, rows_B).in_full()
+        step = state["step"]
+        anew = step % REBALANCE_STEPS == 0 or objective.begins((step - 1) / steps, step / steps)
+        loss, terms = objective(output, batch, own, step / steps, parameters if anew else None)
+        check_finite(loss, epoch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        state["step"] += 1
+        average(lesson.averaged, student, fair_share(options.ema, state["step"]))
+        for name, value in terms.items():
+            means[name] = means.get(name, 0.0) + value * own / signals.count
+    return means
 
 
 def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:

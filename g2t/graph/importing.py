@@ -13,6 +13,9 @@ from g2t.graph.sources import Request, Source, find_source
 from g2t.runtime import Progress
 from g2t.stage import Stage
 
+#: Left out of a record where they are not set: a plain copy is what it was before there were any.
+CONTROLS = frozenset({"rewire", "permute"})
+
 
 def resolve_import(source: str, values: Mapping[str, Any]) -> Settings:
     """Return the validated settings of a source; raises UsageError naming the first wrong one."""
@@ -89,10 +92,22 @@ def _config(
     is_path = bool(last) and any(last in (file.name, file.parent.name) for file in files.values())
     name = source.partition(":")[0] if is_path or not argument else source
     asked = settings.model_dump(mode="json", exclude={"seed", *files})
-    # A plain copy of a graph is what it was before there were controls.
-    controls = {"rewire", "permute"}
-    asked = {k: v for k, v in asked.items() if k not in controls or v is not None}
+    asked = {k: v for k, v in asked.items() if k not in CONTROLS or v is not None}
     return {"source": name, **asked}
+
+
+def was_asked(record: Mapping[str, Any], source: str, values: Mapping[str, Any]) -> bool:
+    """Tell whether a graph's record has a source and its settings; files are not looked at."""
+    asked = resolve_import(source, values).model_dump(mode="json")
+    config, seed = record["config"], asked.pop("seed", 0)
+    controls = {k: v for k, v in asked.items() if k in CONTROLS and v is not None}
+    known = {k: v for k, v in asked.items() if k not in CONTROLS and k in config}
+    return (
+        config["source"] in (source, source.partition(":")[0])
+        and record["seed"] == seed
+        and controls == {k: v for k, v in config.items() if k in CONTROLS}
+        and all(config[key] == value for key, value in known.items())
+    )
 
 
 def _summary(graph: Graph) -> dict[str, int]:

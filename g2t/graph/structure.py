@@ -72,8 +72,12 @@ class Propagation:
         return self.matrix @ features_ND
 
     def hops(self, features_ND: Tensor, count: int, index_B: Tensor) -> Tensor:
-        """Return X, ÂX, …, Â^count X of some nodes, [B, count + 1, D], differentiable in X."""
-        hops_BTD: Tensor = _Hops.apply(features_ND, self, count, index_B)  # type: ignore[no-untyped-call]
+        """Return X, ÂX, …, Â^count X of some nodes, float32 [B, count + 1, D], differentiable in X.
+
+        Always in float32: Â is, and the backward of a mixed-precision step has left autocast.
+        """
+        with torch.autocast(features_ND.device.type, enabled=False):
+            hops_BTD: Tensor = _Hops.apply(features_ND.float(), self, count, index_B)  # type: ignore[no-untyped-call]
         return hops_BTD
 
     @cached_property

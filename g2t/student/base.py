@@ -103,7 +103,8 @@ class Output:
         """Return the answer in float32, whatever type it was computed in."""
         blocks = tuple(block.float() for block in self.blocks)
         states = tuple(state.float() for state in self.states)
-        return Output(self.logits_BC.float(), blocks, states, self.reading)
+        reading = None if self.reading is None else self.reading.in_full()
+        return Output(self.logits_BC.float(), blocks, states, reading)
 
     def head(self, count: int) -> "Output":
         """Return the answer for the first `count` nodes."""
@@ -130,6 +131,10 @@ class Reading:
         """Return what the student says of other tokens, or with other hops at hand."""
         output: Output = self.student(tokens_BTD, hops_B)
         return output
+
+    def in_full(self) -> "Reading":
+        """Return it in float32, so that weights in float32 can read it again."""
+        return replace(self, tokens_BTD=self.tokens_BTD.float())
 
     def head(self, count: int) -> "Reading":
         """Return what was read of the first `count` nodes."""

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from g2t.artifact import RECORD, read_json
 from g2t.distill.settings import asked_of, distill_settings
 from g2t.evaluate import EVALUATION
+from g2t.graph.importing import was_asked
 from g2t.graph.splits import Setting
+from g2t.pipeline import export_settings
 from g2t.recipe import Recipe
 from g2t.study.plan import Cell
 from g2t.teacher.members import Member, members_of
@@ -21,12 +23,13 @@ class Standing:
     """What lies in the folder of a study, looked at once per call.
 
     A cell counts as done with a seed if its student has the settings that are asked for now, its
-    teachers too, and the scores are those of this student and these teachers.
+    teachers, cache and graph too, and the scores are those of this student and these teachers.
     """
 
     def __init__(self, recipes: Mapping[tuple[str, Setting], Recipe], out: Path) -> None:
         self.recipes, self.out = recipes, out
         self._asked: dict[tuple[str, Setting, str], dict[str, Any]] = {}
+        self._sources: dict[tuple[str, Setting, int], bool] = {}
         self._teachers: dict[tuple[str, Setting, int], set[str] | None] = {}
 
     def folder(self, place: tuple[str, Setting], seed: int) -> Path:
@@ -48,6 +51,7 @@ class Standing:
             student["config"] == {**self._student(cell), "seed": seed}
             and inputs["student"] == student["digest"]
             and known == teachers
+            and self._sources_fit(cell.place, seed)
         )
         return "done" if fits else "other settings"
 
@@ -62,6 +66,22 @@ class Standing:
             settings = distill_settings(self.recipes[cell.place].student(cell.part))
             self._asked[key] = asked_of(settings, second=False)
         return self._asked[key]
+
+    def _sources_fit(self, place: tuple[str, Setting], seed: int) -> bool:
+        """Tell whether graph and cache have the settings asked for; a cache may hold more."""
+        key = (*place, seed)
+        if key not in self._sources:
+            recipe = self.recipes[place]
+            graph = _record(self.out / place[0] / "graph")
+            cache = _record(self.folder(place, seed) / "cache")
+            self._sources[key] = (
+                graph is not None
+                and cache is not None
+                and was_asked(graph, recipe.source, recipe.import_)
+                and _exported(cache["config"])
+                == _exported(export_settings(recipe).model_dump(mode="json"))
+            )
+        return self._sources[key]
 
     def _teachers_of(self, place: tuple[str, Setting], seed: int) -> set[str] | None:
         """Return the digests of the teachers, None unless all have the settings asked for."""
@@ -86,6 +106,11 @@ def _teacher_record(member: Member) -> dict[str, Any] | None:
     same_split = split == asked["split"] or split.startswith(f"{asked['split']}:")
     others = {**record["config"], "split": asked["split"]}
     return record if same_split and others == asked else None
+
+
+def _exported(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a cache without its signals: what students read of these, they record."""
+    return {key: value for key, value in config.items() if key != "signals"}
 
 
 def _record(path: Path) -> dict[str, Any] | None:

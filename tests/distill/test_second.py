@@ -85,6 +85,25 @@ def test_the_answers_of_the_second_are_those_that_eval_scores(
     assert right == pytest.approx(scored)
 
 
+@pytest.mark.parametrize("project", [None, "svd:4", "random:4"])
+def test_a_second_says_the_same_beside_a_cache_of_other_tokens(
+    folder: Path, cache_path: Path, project: str | None
+) -> None:
+    """Tokens of another projection are as wide and say something else; it makes its own."""
+    graph, teacher = folder / "graph", folder / "teacher-transductive-0"
+    settings = ExportSettings(dtype="fp32", signals=("layers", "logits"), hops=3, project="svd:4")
+    learned = export(teacher, graph, folder / f"learned-{project}", settings)
+    settings = ExportSettings(dtype="fp32", signals=("layers", "logits"), hops=3, project=project)
+    other = export(teacher, graph, folder / f"other-{project}", settings)
+    assert learned is not None
+    assert other is not None
+    second = distill(learned.path, folder / f"second-{project}", quick("hop"))
+    own, beside = open_cache(learned.path), open_cache(other.path)
+    ours_NC = second_logits(open_second(second.path, own), own, CPU)
+    said_NC = second_logits(open_second(second.path, beside), beside, CPU)
+    torch.testing.assert_close(said_NC, ours_NC, atol=1e-4, rtol=1e-4)
+
+
 def test_the_second_is_an_input_by_digest_and_changes_the_student(
     folder: Path, cache_path: Path, hop: Path
 ) -> None:

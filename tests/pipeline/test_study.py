@@ -275,6 +275,10 @@ def test_a_variant_that_needs_more_of_the_cache_is_added_to_it(copy: Path) -> No
         ("variants.soft.train.epochs=3", "a/small/transductive/mlp/soft"),
         ("recipes.small.teach.train.epochs=9", "a/small/transductive/mlp/none"),
         ("recipes.small.split=random:30/20/50", "a/small/transductive/mlp/none"),
+        ("recipes.small.import.nodes=130", "a/small/transductive/mlp/none"),
+        ("recipes.small.import.seed=1", "a/small/transductive/mlp/none"),
+        ("recipes.small.source=synthetic:sbm", "a/small/transductive/mlp/none"),
+        ("recipes.small.export.dtype=fp32", "a/small/transductive/mlp/none"),
     ],
 )
 def test_what_was_made_with_other_settings_is_no_result(
@@ -355,6 +359,7 @@ def test_a_wrong_study_fails_before_any_work(tmp_path: Path, change: str, said: 
         (("--seeds", "1:4"), "no tier of the study has seed 3"),
         (("--graph", "somewhere"), "do not go with a study"),
         (("--teachers-only",), "do not go with a study"),
+        (("--card",), "do not go with a study"),
         (("--force",), "do not go with a study"),
     ],
 )
@@ -382,6 +387,16 @@ def test_only_is_for_studies_and_a_study_is_no_settings_of_a_stage(
     other = g2t("run", "recipe:demo", "--out", walked / "out")
     assert other.exit_code == 3
     assert "none of g2t run" in other.stderr
+
+
+def test_variants_of_a_student_with_a_second_teacher_have_the_teacher_alone() -> None:
+    second = 'hop = { second = "mlp", second_share = 0.3, train = { epochs = 2 }, '
+    text = STUDY.replace("hop = { train = { epochs = 2 }, ", second)
+    assert text != STUDY
+    for recipe in check_study(read_study(parsed(text))).values():
+        for name, values in recipe.students.items():
+            assert not any(key.startswith("second") for key in values), name
+            assert values["train"]["epochs"] == 2  # all else of the recipe's student stays
 
 
 def test_patterns_and_seeds_choose_cells() -> None:

@@ -147,3 +147,11 @@ def test_a_student_cannot_be_called_teacher(tmp_path: Path) -> None:
     ended = g2t("run", path, "--out", tmp_path / "out")
     assert ended.exit_code == 2
     assert "a student cannot be called 'teacher'" in ended.stderr
+
+
+def test_a_card_without_a_student_is_refused_before_any_work(tmp_path: Path) -> None:
+    words = ("run", "recipe:demo", "--teachers-only", "--card", "--out", tmp_path / "out")
+    result = g2t(*words)
+    assert result.exit_code == 2
+    assert "a card is of a student" in result.stderr
+    assert not (tmp_path / "out").exists()
