@@ -44,8 +44,8 @@ def root(
     `g2t run recipe:demo --out runs/demo` walks them all on a generated graph.
 
     Exit codes: 0 done, 1 unexpected, 2 usage, 3 input, 4 integrity, 5 training failed,
-    6 below --min-val, 69 extra or device missing, 75 stopped by a signal after a checkpoint,
-    130 interrupted.
+    6 a check failed (--min-…), 69 extra or device missing, 75 stopped by a signal after a
+    checkpoint, 130 interrupted.
     """
     if not version:
         if as_json and context.invoked_subcommand is None:
