@@ -95,6 +95,13 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     return data.mean().item(), data.std().item() if len(values) > 1 else 0.0
 
 
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return values with mean and deviation; where one has no score, or none is, there is none."""
+    known = [value for value in values if value is not None]
+    mean, std = mean_std(known) if known and len(known) == len(values) else (None, None)
+    return {"mean": mean, "std": std, "values": list(values)}
+
+
 def paired(values: Sequence[float], rivals: Sequence[float]) -> tuple[float, float]:
     """Return the mean difference over pairs (same seed, same split) and its standard error."""
     differences = [mine - theirs for mine, theirs in zip(values, rivals, strict=True)]

@@ -17,7 +17,11 @@ def show_breakdown(result: Mapping[str, Any]) -> None:
     table = new_table(title, "nodes with", "count", *models, *(["agreement"] if both else []))
     sections = (
         [(_degrees(group), group) for group in breakdown["degree"]],
-        [(_homophily(group), group) for group in breakdown["homophily"] or ()],
+        [
+            (_homophily(group), group)
+            for group in breakdown["homophily"] or ()
+            if group["nodes"] or group["low"] is not None
+        ],
         [("seen" if g["seen"] else "never seen", g) for g in breakdown["seen"] or ()],
     )
     for groups in sections:
@@ -47,7 +51,7 @@ def _homophily(group: Mapping[str, Any]) -> str:
 
 def _show_classes(classes: Sequence[Mapping[str, Any]], models: Sequence[str]) -> None:
     figures = ("precision", "recall", "f1")
-    columns = [f"{model} {figure}" for model in models for figure in figures]
+    columns = [f"{model}\n{figure}" for model in models for figure in figures]
     table = new_table("classes of the test nodes, in %", "class", "count", *columns)
     for row in classes:
         known = [row[model] or dict.fromkeys(figures) for model in models]

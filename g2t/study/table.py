@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from g2t.metrics import CONFIDENCE, difference, mean_std
+from g2t.metrics import CONFIDENCE, difference, spread
 from g2t.study.plan import Cell, Study, cells_of
 from g2t.study.standing import Standing
 
@@ -91,26 +91,19 @@ def _row(results: Results) -> dict[str, Any]:
     row = _scored(results)
     students = {seed: result["student"] for seed, result in results.items()}
     if all(student["by_hops"] for student in students.values()):
-        row["no_hop"] = _spread([student["by_hops"]["0"]["test"] for student in students.values()])
-    return {**row, "agreement": _spread([result["agreement"] for result in results.values()])}
+        row["no_hop"] = spread([student["by_hops"]["0"]["test"] for student in students.values()])
+    return {**row, "agreement": spread([result["agreement"] for result in results.values()])}
 
 
 def _scored(results: Results) -> dict[str, Any]:
     """Return validation and test score, and in production what the latter is made of."""
     students = [result["student"] for result in results.values()]
     row: dict[str, Any] = {"seeds": list(results)}
-    row |= {part: _spread([student[part] for student in students]) for part in ("val", "test")}
+    row |= {part: spread([student[part] for student in students]) for part in ("val", "test")}
     if "settings" in students[0]:
         parts = students[0]["settings"]
-        row["settings"] = {k: _spread([s["settings"][k] for s in students]) for k in parts}
+        row["settings"] = {k: spread([s["settings"][k] for s in students]) for k in parts}
     return row
-
-
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return mean and deviation of what has a score, and all values."""
-    known = [value for value in values if value is not None]
-    mean, std = mean_std(known) if known and len(known) == len(values) else (None, None)
-    return {"mean": mean, "std": std, "values": list(values)}
 
 
 def _scores(results: Results, part: str) -> dict[int, float]:
