@@ -51,8 +51,9 @@ def _homophily(group: Mapping[str, Any]) -> str:
 
 def _show_classes(classes: Sequence[Mapping[str, Any]], models: Sequence[str]) -> None:
     figures = ("precision", "recall", "f1")
-    columns = [f"{model}\n{figure}" for model in models for figure in figures]
-    table = new_table("classes of the test nodes, in %", "class", "count", *columns)
+    # Two lines and a short word, so that both models fit into 80 columns.
+    heads = [f"{model}\n{head}" for model in models for head in ("prec.", "recall", "f1")]
+    table = new_table("classes of the test nodes, in %", "class", "count", *heads)
     for row in classes:
         known = [row[model] or dict.fromkeys(figures) for model in models]
         cells = [percent(found[figure]) for found in known for figure in figures]

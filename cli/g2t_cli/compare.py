@@ -60,17 +60,19 @@ def compare(
 def _show(result: Mapping[str, Any]) -> None:
     from g2t_cli.tables import new_table, show, spread
 
-    level = round(100 * result["confidence"])
+    level, parts = round(100 * result["confidence"]), result["parts"]
     title = f"{result['graph']}, {result['metric']} in %, {result['setting']}"
-    columns = ("A", "B", "A − B ± s.e.", f"{level} % (t)", f"{level} % (bootstrap)", "A >, =, < B")
-    table = new_table(title, "nodes", *columns)
-    for part, found in result["parts"].items():
-        gap, signs = found["difference"], found["difference"]["signs"]
-        error = gap["standard_error"]
-        mean = signed(gap["mean"]) + ("" if error is None else f" ± {100 * error:.2f}")
-        counts = ", ".join(str(signs[key]) for key in ("above", "equal", "below"))
-        intervals = [_interval(ends) for ends in (gap, gap["bootstrap"])]
-        table.add_row(part, spread(found["a"]), spread(found["b"]), mean, *intervals, counts)
+    table = new_table(title, "", *parts)
+    gaps = {part: found["difference"] for part, found in parts.items()}
+    for side in ("a", "b"):
+        table.add_row(side.upper(), *(spread(found[side]) for found in parts.values()))
+    table.add_section()
+    table.add_row("A − B ± s.e.", *map(_mean, gaps.values()))
+    table.add_row(f"{level} %, Student's t", *map(_interval, gaps.values()))
+    bootstraps = [_interval(gap["bootstrap"]) for gap in gaps.values()]
+    table.add_row(f"{level} %, bootstrap", *bootstraps)
+    for sign in ("above", "equal", "below"):
+        table.add_row(f"A {sign}", *(str(gap["signs"][sign]) for gap in gaps.values()))
     show(table)
     for side in ("a", "b"):
         show(f"{side.upper()}: {result[side]['given']} ({result[side]['model']})")
@@ -81,6 +83,11 @@ def _show(result: Mapping[str, Any]) -> None:
 def _pair(seed: int | None, split: Mapping[str, str]) -> str:
     named = f"{split['name']} ({split['digest'][7:19]})"
     return named if seed is None else f"seed {seed}, {named}"
+
+
+def _mean(gap: Mapping[str, Any]) -> str:
+    error = gap["standard_error"]
+    return signed(gap["mean"]) + ("" if error is None else f" ± {100 * error:.2f}")
 
 
 def _interval(ends: Mapping[str, float | None]) -> str:
