@@ -1,8 +1,8 @@
-"""Scores of a prediction: the task's own metric, agreement with a teacher, mean and spread."""
+"""Scores of a prediction: the task's own metric, agreement, mean and spread, and differences."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,15 @@ from torch import Tensor
 from g2t.task import Task, decide
 
 Metric = Literal["accuracy", "roc_auc", "f1"]
+
+#: Of the intervals of differences.
+CONFIDENCE = 0.95
+
+#: A standard error below this is rounding: scores are shares of counts.
+ALIKE = 1e-12
+
+#: Draws of a bootstrap interval, from a generator of a fixed seed.
+RESAMPLES = 10_000
 
 #: What each task is scored with; the first is the usual one.
 METRICS: Mapping[Task, tuple[Metric, ...]] = {
@@ -86,8 +95,54 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     return data.mean().item(), data.std().item() if len(values) > 1 else 0.0
 
 
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return values with mean and deviation; where one has no score, or none is, there is none."""
+    known = [value for value in values if value is not None]
+    mean, std = mean_std(known) if known and len(known) == len(values) else (None, None)
+    return {"mean": mean, "std": std, "values": list(values)}
+
+
 def paired(values: Sequence[float], rivals: Sequence[float]) -> tuple[float, float]:
     """Return the mean difference over pairs (same seed, same split) and its standard error."""
     differences = [mine - theirs for mine, theirs in zip(values, rivals, strict=True)]
     mean, std = mean_std(differences)
     return mean, std / math.sqrt(len(differences))
+
+
+def difference(mine: Mapping[int, float], rival: Mapping[int, float]) -> dict[str, Any] | None:
+    """Return the mean difference over common seeds, its standard error and its interval.
+
+    The interval is Student's, mean ± t s / √n with n - 1 degrees of freedom; one seed has none, and
+    differences that are all alike say nothing of their spread. `clear` says that it excludes 0.
+    None where no seed is common.
+    """
+    seeds = sorted(mine.keys() & rival.keys())
+    if not seeds:
+        return None
+    mean, error = paired([mine[seed] for seed in seeds], [rival[seed] for seed in seeds])
+    found: dict[str, Any] = {"n": len(seeds), "mean": mean}
+    if len(seeds) == 1:
+        return {**found, "standard_error": None, "low": None, "high": None, "clear": False}
+    if error < ALIKE:
+        return {**found, "standard_error": 0.0, "low": None, "high": None, "clear": False}
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(seeds) - 1, (1 + CONFIDENCE) / 2)) * error
+    low, high = mean - half, mean + half
+    clear = low > 0 or high < 0
+    return {**found, "standard_error": error, "low": low, "high": high, "clear": clear}
+
+
+def bootstrap(differences: Sequence[float]) -> tuple[float, float]:
+    """Return the percentile interval of the mean over resamples of differences (Efron 1979).
+
+    Each of 10,000 resamples draws as many as there are, with replacement, by a fixed seed. Of few
+    it is too narrow: its spread is √((n - 1) / n) of Student's before the tails.
+    """
+    values = torch.tensor(differences, dtype=torch.float64)
+    draw = torch.Generator().manual_seed(0)
+    index_RB = torch.randint(len(values), (RESAMPLES, len(values)), generator=draw)
+    tail = (1 - CONFIDENCE) / 2
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = values[index_RB].mean(1).quantile(ends).tolist()
+    return low, high

@@ -19,7 +19,7 @@ from g2t.export import ExportSettings, export
 from g2t.export.add import add
 from g2t.graph.importing import import_graph, resolve_import
 from g2t.graph.splits import check_name
-from g2t.metrics import mean_std, paired
+from g2t.metrics import paired, spread
 from g2t.recipe import TEACHER, Recipe
 from g2t.runtime import Progress, choose_device
 from g2t.teacher.members import teach_members
@@ -214,16 +214,15 @@ def _row(
     name: str, scores: Sequence[Mapping[str, Any]], teacher: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return a row of the table from a model's scores, one per seed, and those of its teacher."""
-    row: dict[str, Any] = {"name": name, **_spread([seed["test"] for seed in scores])}
-    rivals = _spread([seed["test"] for seed in teacher])
+    row: dict[str, Any] = {"name": name, **spread([seed["test"] for seed in scores])}
+    rivals = spread([seed["test"] for seed in teacher])
     row["minus_teacher"] = None
     if row["mean"] is not None and rivals["mean"] is not None:
         difference, error = paired(row["values"], rivals["values"])
         row["minus_teacher"] = {"mean": difference, "standard_error": error}
     if "settings" in scores[0]:
         row["settings"] = {
-            key: _spread([seed["settings"][key] for seed in scores])
-            for key in scores[0]["settings"]
+            key: spread([seed["settings"][key] for seed in scores]) for key in scores[0]["settings"]
         }
     return row
 
@@ -232,15 +231,8 @@ def _card(students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return of every measure a student's value and inheritance, over seeds."""
     return {
         name: {
-            part: _spread([student[part][name]["value"] for student in students])
+            part: spread([student[part][name]["value"] for student in students])
             for part in ("values", "inheritance")
         }
         for name in students[0]["values"]
     }
-
-
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return values with mean and deviation; where one has no score, there is neither."""
-    known = [value for value in values if value is not None]
-    mean, std = mean_std(known) if len(known) == len(values) else (None, None)
-    return {"mean": mean, "std": std, "values": list(values)}

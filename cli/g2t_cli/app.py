@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from g2t_cli import cache, data, recipe
+from g2t_cli.compare import compare
 from g2t_cli.distill import distill
 from g2t_cli.evaluate import evaluate
 from g2t_cli.export_features import export_features
@@ -25,6 +26,7 @@ app.command("export-features")(export_features)
 app.command("distill")(distill)
 app.command("eval")(evaluate)
 app.command("run")(run)
+app.command("compare")(compare)
 app.add_typer(cache.app, name="cache")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
@@ -44,8 +46,8 @@ def root(
     `g2t run recipe:demo --out runs/demo` walks them all on a generated graph.
 
     Exit codes: 0 done, 1 unexpected, 2 usage, 3 input, 4 integrity, 5 training failed,
-    6 below --min-val, 69 extra or device missing, 75 stopped by a signal after a checkpoint,
-    130 interrupted.
+    6 a check failed (--min-…), 69 extra or device missing, 75 stopped by a signal after a
+    checkpoint, 130 interrupted.
     """
     if not version:
         if as_json and context.invoked_subcommand is None:

@@ -1,14 +1,15 @@
 """`g2t eval`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from g2t_cli import options as o
 from g2t_cli.output import command, emit_json, progress
 
-CARD = "Report card"
+CARD, CHECKS = "Report card", "Checks"
 
 
 @command
@@ -69,6 +70,36 @@ def evaluate(
             rich_help_panel=CARD,
         ),
     ] = None,
+    breakdown: Annotated[
+        bool,
+        typer.Option(
+            "--breakdown",
+            help="Take the test score apart: degree, homophily, seen, classes, calibration.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = False,
+    min_test: Annotated[
+        float | None,
+        typer.Option(
+            "--min-test",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave with 6 if the test score is below X, a fraction.",
+            rich_help_panel=CHECKS,
+        ),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--min-agreement",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave with 6 if the agreement with the teacher is below X, a fraction.",
+            rich_help_panel=CHECKS,
+        ),
+    ] = None,
     out: o.Out = None,
     as_json: o.Json = False,
     force: o.Force = False,
@@ -93,35 +124,59 @@ def evaluate(
 
       g2t eval S --graph G --cache C --teacher T --card --card-baseline ALONE
 
+      g2t eval S --graph G --teacher T --breakdown
+
+      g2t eval S --graph G --teacher T --min-test 0.8 --min-agreement 0.9
+
       g2t eval runs/cora/teachers/* --graph runs/cora/graph
     """
     from g2t.artifact import kind_of
     from g2t.errors import UsageError
-    from g2t.evaluate import CardSources, Sources, evaluate_teachers
+    from g2t.evaluate import CardSources, Sources, check_scores, evaluate_teachers
     from g2t.evaluate import evaluate as run
 
     beside = CardSources(card_baseline, structure_of, ceiling)
     if not card and beside != CardSources():
         raise UsageError("--card-baseline, --structure-of and --ceiling need --card", "add --card")
+    if min_agreement is not None and cache is None and not teachers:
+        raise UsageError(
+            "--min-agreement is about a student and its teacher", "add --teacher DIR or --cache DIR"
+        )
     if kind_of(models[0]) == "teacher":
         if cache or teachers or card:
             raise UsageError("--cache, --teacher and --card belong to a student", "leave them out")
-        result = evaluate_teachers(models, graph, out, force=force)
+        result = evaluate_teachers(models, graph, out, breakdown=breakdown, force=force)
     elif len(models) > 1:
         raise UsageError(f"{models[0]} is no teacher: one student at a time", "name one alone")
     else:
         sources = Sources(models[0], graph, cache, teachers)
         with progress(quiet=False) as show:
-            result = run(sources, out, card=beside if card else None, force=force, progress=show)
+            result = run(
+                sources,
+                out,
+                card=beside if card else None,
+                breakdown=breakdown,
+                force=force,
+                progress=show,
+            )
     if as_json:
         emit_json(result)
-        return
+    else:
+        _show(result)
+        if out is not None:
+            print(out)
+    check_scores(result, min_test, min_agreement)
+
+
+def _show(result: Mapping[str, Any]) -> None:
     from g2t_cli.tables import show_evaluation
 
     show_evaluation(result)
+    if "breakdown" in result:
+        from g2t_cli.breakdown import show_breakdown
+
+        show_breakdown(result)
     if "card" in result:
         from g2t_cli.cards import show_card
 
         show_card(result["card"])
-    if out is not None:
-        print(out)

@@ -6,6 +6,7 @@ from typing import Any
 
 from g2t.artifact import read_json, write_json
 from g2t.evaluate.answers import Asked, agreement_of, answers_of, scores_in
+from g2t.evaluate.breakdown import breakdown_of
 from g2t.evaluate.card import Cards, CardSources
 from g2t.evaluate.case import Case, Setup, Sources, open_case
 from g2t.graph.bundle import Graph, read_graph
@@ -22,17 +23,27 @@ def evaluate(
     out: Path | None = None,
     *,
     card: CardSources | None = None,
+    breakdown: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
 
-    With `card` the key `card` says what it inherits of the graph's structure, as `g2t.card/1`.
+    With `card` the key `card` says what it inherits of the graph's structure, as `g2t.card/1`; with
+    `breakdown` a key of that name takes the test score apart, as `g2t.breakdown/1`.
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
     setup = Setup(sources.graph, sources.cache, sources.teacher)
     cards = None if card is None else Cards(setup, card)
-    return evaluate_in(setup, sources.student, out, cards=cards, force=force, progress=progress)
+    return evaluate_in(
+        setup,
+        sources.student,
+        out,
+        cards=cards,
+        breakdown=breakdown,
+        force=force,
+        progress=progress,
+    )
 
 
 def evaluate_in(
@@ -41,6 +52,7 @@ def evaluate_in(
     out: Path | None = None,
     *,
     cards: Cards | None = None,
+    breakdown: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -51,20 +63,30 @@ def evaluate_in(
             "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
             "so no prod and no test score"
         )
-    if cards is None:
-        return _kept(out, case.inputs, force, lambda: scores_of(case), "student")
 
     def scores() -> dict[str, Any]:
-        return {**scores_of(case), "card": cards.card(case)}
+        found = scores_of(case, breakdown)
+        return found if cards is None else {**found, "card": cards.card(case)}
 
-    return _kept(out, case.inputs | cards.inputs(case), force, scores, "student")
+    inputs = case.inputs if cards is None else case.inputs | cards.inputs(case)
+    return _kept(out, _config(breakdown), inputs, force, scores, "student")
+
+
+def _config(breakdown: bool) -> dict[str, Any]:
+    return {"breakdown": True} if breakdown else {}
 
 
 def evaluate_teachers(
-    teachers: Sequence[Path], graph: Path, out: Path | None = None, *, force: bool = False
+    teachers: Sequence[Path],
+    graph: Path,
+    out: Path | None = None,
+    *,
+    breakdown: bool = False,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Return the scores of a teacher, or of several teachers' mean, as `g2t.evaluation/1`.
 
+    `seed` is that of the first. With `breakdown` the key of that name is a `g2t.breakdown/1`.
     Raises IntegrityError where they did not learn from this graph and on one split.
     """
     from g2t.teacher.forward import check_graph_of
@@ -77,17 +99,23 @@ def evaluate_teachers(
         check_graph_of(teacher, bundle.name, fingerprint)
     check_together(opened)
     name, split = " + ".join(teacher.name for teacher in opened), opened[0].split
+    seed = opened[0].artifact.record["seed"]
 
     def scores() -> dict[str, Any]:
         answers = answers_of(opened, bundle, split)
-        return _result(bundle, split, None, {"name": name, **scores_in(bundle, split, answers)})
+        named = {"name": name, **scores_in(bundle, split, answers)}
+        result = _result(bundle, fingerprint, split, seed, None, named)
+        if breakdown:
+            result["breakdown"] = breakdown_of(bundle, split, None, answers)
+        return result
 
     inputs = {"graph": fingerprint, **digests_of(opened)}
-    return _kept(out, inputs, force, scores, "teacher")
+    return _kept(out, _config(breakdown), inputs, force, scores, "teacher")
 
 
 def _kept(
     out: Path | None,
+    config: Mapping[str, Any],
     inputs: Mapping[str, str],
     force: bool,
     scores: Callable[[], dict[str, Any]],
@@ -96,7 +124,7 @@ def _kept(
     """Return scores, from the artefact at `out` if there is one, else computed and written."""
     if out is None:
         return scores()
-    with Stage(out, "evaluation", {}, inputs, 0, force) as stage:
+    with Stage(out, "evaluation", config, inputs, 0, force) as stage:
         if stage.finished is None:
             result = scores()
             write_json(stage.path / EVALUATION, result)
@@ -104,8 +132,11 @@ def _kept(
     return read_json(out / EVALUATION)
 
 
-def scores_of(case: Case) -> dict[str, Any]:
-    """Return `g2t.evaluation/1`: fractions on the validation and test nodes."""
+def scores_of(case: Case, breakdown: bool = False) -> dict[str, Any]:
+    """Return `g2t.evaluation/1`: fractions on the validation and test nodes, by seed and digests.
+
+    With `breakdown` the key of that name takes the test score apart.
+    """
     student, graph, split, setup = case.student.model, case.setup.graph, case.split, case.setup
     asked = Asked(student, graph, split, setup.tokens(student.hops))
     counts = range(student.hops + 1 if student.hops else 0)
@@ -116,22 +147,34 @@ def scores_of(case: Case) -> dict[str, Any]:
     }
     scores = {"name": case.student.name, **scores_in(graph, split, own), "by_hops": by_hops}
     teacher = setup.teacher_answers(split)
-    if teacher is None:
-        return _result(graph, split, scores, None)
-    named = {"name": setup.teacher_name, **scores_in(graph, split, teacher)}
-    result = _result(graph, split, scores, named)
-    return {**result, "agreement": agreement_of(graph, split, own, teacher)}
+    named = None
+    if teacher is not None:
+        named = {"name": setup.teacher_name, **scores_in(graph, split, teacher)}
+    seed = case.student.artifact.record["seed"]
+    result = _result(graph, setup.fingerprint, split, seed, scores, named)
+    if teacher is not None:
+        result["agreement"] = agreement_of(graph, split, own, teacher)
+    if breakdown:
+        result["breakdown"] = breakdown_of(graph, split, own, teacher)
+    return result
 
 
 def _result(
-    graph: Graph, split: Split, student: dict[str, Any] | None, teacher: dict[str, Any] | None
+    graph: Graph,
+    digest: str,
+    split: Split,
+    seed: int,
+    student: dict[str, Any] | None,
+    teacher: dict[str, Any] | None,
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "graph": graph.name,
+        "graph_digest": digest,
         "task": graph.task,
         "metric": graph.metric,
         "split": split.facts,
+        "seed": seed,
         "student": student,
         "teacher": teacher,
         "agreement": None,

@@ -4,19 +4,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
-from g2t.metrics import mean_std, paired
+from g2t.metrics import CONFIDENCE, difference, spread
 from g2t.study.plan import Cell, Study, cells_of
 from g2t.study.standing import Standing
 
 SCHEMA = "g2t.study/1"
-
-#: Of the intervals of differences.
-CONFIDENCE = 0.95
-
-#: A standard error below this is rounding: scores are shares of counts.
-ALIKE = 1e-12
 
 #: Evaluations of one cell, by seed.
 Results = Mapping[int, Mapping[str, Any]]
@@ -99,54 +91,25 @@ def _row(results: Results) -> dict[str, Any]:
     row = _scored(results)
     students = {seed: result["student"] for seed, result in results.items()}
     if all(student["by_hops"] for student in students.values()):
-        row["no_hop"] = _spread([student["by_hops"]["0"]["test"] for student in students.values()])
-    return {**row, "agreement": _spread([result["agreement"] for result in results.values()])}
+        row["no_hop"] = spread([student["by_hops"]["0"]["test"] for student in students.values()])
+    return {**row, "agreement": spread([result["agreement"] for result in results.values()])}
 
 
 def _scored(results: Results) -> dict[str, Any]:
     """Return validation and test score, and in production what the latter is made of."""
     students = [result["student"] for result in results.values()]
     row: dict[str, Any] = {"seeds": list(results)}
-    row |= {part: _spread([student[part] for student in students]) for part in ("val", "test")}
+    row |= {part: spread([student[part] for student in students]) for part in ("val", "test")}
     if "settings" in students[0]:
         parts = students[0]["settings"]
-        row["settings"] = {k: _spread([s["settings"][k] for s in students]) for k in parts}
+        row["settings"] = {k: spread([s["settings"][k] for s in students]) for k in parts}
     return row
-
-
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return mean and deviation of what has a score, and all values."""
-    known = [value for value in values if value is not None]
-    mean, std = mean_std(known) if known and len(known) == len(values) else (None, None)
-    return {"mean": mean, "std": std, "values": list(values)}
 
 
 def _scores(results: Results, part: str) -> dict[int, float]:
     """Return a score by seed, without those that have none."""
     scores = {seed: result["student"][part] for seed, result in results.items()}
     return {seed: score for seed, score in scores.items() if score is not None}
-
-
-def difference(mine: Mapping[int, float], rival: Mapping[int, float]) -> dict[str, Any] | None:
-    """Return the mean difference over common seeds, its standard error and its interval.
-
-    The interval is Student's, mean ± t s / √n with n - 1 degrees of freedom; one seed has none, and
-    differences that are all alike say nothing of their spread. `clear` says that it excludes 0.
-    None where no seed is common.
-    """
-    seeds = sorted(mine.keys() & rival.keys())
-    if not seeds:
-        return None
-    mean, error = paired([mine[seed] for seed in seeds], [rival[seed] for seed in seeds])
-    found: dict[str, Any] = {"n": len(seeds), "mean": mean}
-    if len(seeds) == 1:
-        return {**found, "standard_error": None, "low": None, "high": None, "clear": False}
-    if error < ALIKE:
-        return {**found, "standard_error": 0.0, "low": None, "high": None, "clear": False}
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * error
-    low, high = mean - half, mean + half
-    clear = low > 0 or high < 0
-    return {**found, "standard_error": error, "low": low, "high": high, "clear": clear}
 
 
 def rank(tables: Sequence[Mapping[str, Any]], rival: str) -> dict[str, list[dict[str, Any]]]:

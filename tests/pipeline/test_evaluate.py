@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from g2t.artifact import open_artifact
 from g2t.cache.check import open_cache
 from g2t.distill.train import distill
-from g2t.errors import InputError, IntegrityError
-from g2t.evaluate import Sources, evaluate
+from g2t.errors import CheckFailed, InputError, IntegrityError
+from g2t.evaluate import Sources, check_scores, evaluate
 from g2t.export import ExportSettings, export
 from g2t.graph.bundle import read_graph
 from g2t.graph.importing import import_graph
@@ -26,7 +26,10 @@ from g2t.teacher.forward import trace
 from g2t.teacher.store import read_teacher
 from g2t.teacher.train import teach
 
-FIELDS = {"schema", "task", "metric", "split", "student", "teacher", "agreement"}
+FIELDS = {
+    *("schema", "graph", "graph_digest", "task", "metric", "split", "seed"),
+    *("student", "teacher", "agreement"),
+}
 GRAPH = {"nodes": 150, "degree": 6.0, "classes": 3, "features": 6, "noise": 2.0}
 STUDENTS: dict[str, dict[str, Any]] = {
     "hop": {"student": "hop", "model": {"hops": 2}},
@@ -88,8 +91,9 @@ def fractions(result: Any) -> list[float]:
 @pytest.mark.parametrize("student", STUDENTS)
 def test_the_result_follows_its_schema(three: Family, student: str) -> None:
     result = evaluate(three.sources(student, "cache", "teacher"))
-    assert set(result) >= FIELDS
-    assert set(result) <= FIELDS | {"graph"}
+    assert set(result) == FIELDS
+    assert result["graph_digest"] == read_graph(three.folder / "graph").fingerprints()["graph"]
+    assert result["seed"] == 0
     assert result["schema"] == "g2t.evaluation/1"
     assert (result["task"], result["metric"]) == ("multiclass", "accuracy")
     assert set(result["split"]) == {"name", "digest"}
@@ -228,3 +232,87 @@ def test_the_table_is_in_percent_and_errors_have_their_code(
     assert refused.exit_code == 4
     assert refused.stdout == ""
     assert refused.stderr.startswith("error: ")
+
+
+def test_a_breakdown_sums_up_to_the_scores(three: Family, tmp_path: Path) -> None:
+    sources = three.sources("hop", "cache", "teacher")
+    result = evaluate(sources, tmp_path / "e", breakdown=True)
+    found, plain = result["breakdown"], evaluate(sources)
+    assert {key: value for key, value in result.items() if key != "breakdown"} == plain
+    assert (found["schema"], found["nodes"]) == ("g2t.breakdown/1", len(three.test_nodes()))
+    for part in ("degree", "homophily"):
+        groups = [group for group in found[part] if group["nodes"]]
+        assert sum(group["nodes"] for group in groups) == found["nodes"]
+        for model in ("student", "teacher"):
+            right = sum(group["nodes"] * group[model] for group in groups)
+            assert right / found["nodes"] == pytest.approx(plain[model]["test"])
+        alike = sum(group["nodes"] * group["agreement"] for group in groups)
+        assert alike / found["nodes"] == pytest.approx(plain["agreement"])
+    recalled = sum(row["nodes"] * row["student"]["recall"] for row in found["classes"])
+    assert recalled / found["nodes"] == pytest.approx(plain["student"]["test"])
+    # Degrees counted another way, as the range of each bin says.
+    graph = read_graph(three.folder / "graph")
+    degrees = graph.edges.counts_N[three.test_nodes()].tolist()  # csbm has no self-loops
+    for group in found["degree"]:
+        counted = sum(group["low"] <= degree <= group["high"] for degree in degrees)
+        assert counted == group["nodes"]
+    # With it an artefact is another one.
+    assert evaluate(sources, tmp_path / "e", breakdown=True) == result
+    with pytest.raises(InputError, match="other settings or inputs"):
+        evaluate(sources, tmp_path / "e")
+
+
+def test_a_breakdown_of_a_teacher_alone_and_for_people(three: Family) -> None:
+    from g2t_cli.app import app
+
+    alone = ["eval", str(three.folder / "teacher"), "--graph", str(three.folder / "graph")]
+    printed = CliRunner().invoke(app, [*alone, "--breakdown", "--json"])
+    found = json.loads(printed.stdout)["breakdown"]
+    beside = evaluate(three.sources("hop", "teacher"), breakdown=True)["breakdown"]
+    for part in ("degree", "homophily", "classes"):
+        assert [row["teacher"] for row in found[part]] == [row["teacher"] for row in beside[part]]
+        assert all(row["student"] is None for row in found[part])
+    assert found["calibration"] == {**beside["calibration"], "student": None}
+    shown = CliRunner().invoke(app, [*alone, "--breakdown"]).stdout
+    assert "% neighbours of its class" in shown
+    assert "calibration error of the teacher" in shown
+    assert "student" not in shown
+    both = CliRunner().invoke(app, command(three, "--breakdown")).stdout
+    assert "agreement" in both
+    assert f"{100 * beside['calibration']['student']['before']:.2f} %" in both
+
+
+def test_bounds_are_kept_or_named(three: Family) -> None:
+    from g2t_cli.app import app
+
+    result = evaluate(three.sources("hop", "cache", "teacher"))
+    test, alike = result["student"]["test"], result["agreement"]
+    kept = ["--min-test", f"{test - 1e-6:.9f}", "--min-agreement", f"{alike - 1e-6:.9f}"]
+    assert CliRunner().invoke(app, command(three, *kept)).exit_code == 0
+    failed = CliRunner().invoke(
+        app, command(three, "--min-test", f"{test + 1e-3:.9f}", "--min-agreement", "1", "--json")
+    )
+    assert failed.exit_code == 6
+    assert json.loads(failed.stdout) == result
+    assert f"the student's test score is {test:.6f}, not {test + 1e-3:g} or more" in failed.stderr
+    assert f"agreement with the teacher is {alike:.6f}, not 1 or more" in failed.stderr
+    alone = ["eval", str(three.folder / "teacher"), "--graph", str(three.folder / "graph")]
+    of_teacher = CliRunner().invoke(app, [*alone, "--min-test", "1"])
+    assert of_teacher.exit_code == 6
+    assert "the teacher's test score is" in of_teacher.stderr
+    for words in ([*alone, "--min-agreement", "0.5"], [*alone, "--min-test", "nan"]):
+        assert CliRunner().invoke(app, words).exit_code == 2
+
+
+@pytest.mark.parametrize("least", [0.5, 0.0, float("nan")])
+def test_a_score_that_is_not_defined_passes_no_bound(least: float) -> None:
+    result = {"student": None, "teacher": {"test": None}, "agreement": None}
+    with pytest.raises(CheckFailed, match="test score is not defined"):
+        check_scores(result, least, None)
+    check_scores(result, None, None)
+    whole = {"student": {"test": 0.5}, "teacher": None, "agreement": None}
+    if least == least:
+        check_scores(whole, least, None)
+    else:
+        with pytest.raises(CheckFailed, match=r"is 0.500000, not nan"):
+            check_scores(whole, least, None)

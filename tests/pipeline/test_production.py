@@ -434,3 +434,18 @@ def test_two_teachers_of_several_labels_answer_unseen_nodes_by_their_mean(tmp_pa
     assert result["teacher"]["settings"]["ind"] == pytest.approx(float(expected), abs=1e-6)
     assert result["student"]["settings"]["ind"] > 0.5
     assert 0 < result["agreement"] < 1
+
+
+def test_a_breakdown_tells_seen_from_never_seen(home: Path) -> None:
+    result = evaluate(sources(home, "hop", "cache", "teacher"), breakdown=True)
+    split, found = split_of(home), result["breakdown"]
+    for group, part, nodes in zip(
+        found["seen"], ("tran", "ind"), (split.parts.test, split.held), strict=True
+    ):
+        assert group["nodes"] == len(nodes)
+        for model in ("student", "teacher"):
+            assert group[model] == pytest.approx(result[model]["settings"][part])
+    assert found["nodes"] == sum(group["nodes"] for group in found["seen"])
+    # A cache speaks for the teacher where it can.
+    cached = evaluate(sources(home, "hop", "cache"), breakdown=True)["breakdown"]
+    assert [group["teacher"] for group in cached["seen"]] == [found["seen"][0]["teacher"], None]

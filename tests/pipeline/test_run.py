@@ -255,3 +255,18 @@ def test_a_student_learns_from_none_that_is_not_made_before_it(tmp_path: Path, s
     result = g2t("run", written(tmp_path, text), "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "no student before it" in result.stderr
+
+
+def test_two_rows_compare_as_their_table_says(walked: Path) -> None:
+    out = walked / "out"
+    rows = {row["name"]: row for row in read_json(out / "run.json")["rows"]}
+    for rival in ("teacher", "mlp"):
+        printed = g2t("compare", f"{out}:hop", f"{out}:{rival}", "--json")
+        assert printed.exit_code == 0, printed.stderr
+        test = json.loads(printed.stdout)["parts"]["test"]
+        assert test["a"]["values"] == rows["hop"]["values"]
+        assert test["b"]["values"] == rows[rival]["values"]
+        if rival == "teacher":
+            known = rows["hop"]["minus_teacher"]
+            assert test["difference"]["mean"] == pytest.approx(known["mean"])
+            assert test["difference"]["standard_error"] == pytest.approx(known["standard_error"])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g2t.metrics import agreement, mean_std, paired, score
+from g2t.metrics import agreement, bootstrap, mean_std, paired, score, spread
 
 
 def margins(*values: float) -> torch.Tensor:
@@ -131,3 +131,28 @@ def test_paired_differences_and_their_standard_error() -> None:
     assert (single, none) == pytest.approx((0.1, 0.0))
     with pytest.raises(ValueError, match="zip"):
         paired([1.0, 2.0], [1.0])
+
+
+def test_a_spread_needs_every_value() -> None:
+    assert spread([0.5, 0.7]) == {
+        "mean": pytest.approx(0.6), "std": pytest.approx(0.02**0.5), "values": [0.5, 0.7],
+    }  # fmt: skip
+    for values in ([0.5, None], []):
+        assert spread(values) == {"mean": None, "std": None, "values": values}
+
+
+def test_the_bootstrap_of_two_reaches_both() -> None:
+    # The mean is 0, 1/2 or 1 in 1/4, 1/2 and 1/4 of the resamples: either tail is beyond 2.5 %.
+    assert bootstrap([0.0, 1.0]) == (0.0, 1.0)
+    # 0 of 0, 0, 0, 1 in (3/4)^4 = 32 %, 1 in 0.4 %, 3/4 or more in 5.1 %: the upper end is 3/4.
+    assert bootstrap([0.0, 0.0, 0.0, 1.0]) == (0.0, 0.75)
+
+
+def test_the_bootstrap_of_many_is_the_normal_interval() -> None:
+    values = torch.randn(400, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    low, high = bootstrap(values.tolist())
+    half = 1.96 * values.std(correction=0).item() / 20
+    assert (low + high) / 2 == pytest.approx(values.mean().item(), abs=0.05 * half)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.05)
+    assert bootstrap(values.tolist()) == (low, high)
+    assert bootstrap((2 * values).tolist()) == pytest.approx((2 * low, 2 * high))

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from g2t.metrics import difference
 from g2t.study.page import page_of
-from g2t.study.table import difference, rank, table_of
+from g2t.study.table import rank, table_of
 
 # Student's t at 97.5 %, from a printed table.
 T = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}
