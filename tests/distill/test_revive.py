@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from g2t.config import look_up
 from g2t.distill.revive import revive
@@ -32,20 +31,15 @@ def test_usage_is_what_attention_gives_to_each_landmark(own_tokens: bool) -> Non
     torch.manual_seed(0)
     block = Block(12, 3, 5, 0.0, own_tokens)
     tokens_BTD = 2 * torch.randn(7, 4, 12)
-    seen: list[Tensor] = []
-
-    def attention(query: Tensor, key: Tensor, *_: object, **__: object) -> Tensor:
-        # Values that are one-hot make attention return its weights.
-        count = key.shape[2]
-        one_hot = torch.eye(count).expand(*key.shape[:2], -1, -1)
-        seen.append(true(query, key, one_hot))
-        return query
-
-    true = F.scaled_dot_product_attention
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(F, "scaled_dot_product_attention", attention)
-        block(tokens_BTD, None)
-    given = seen[0].sum((0, 1, 2))[-5:]
+    normed_BTD = block.norm_tokens(tokens_BTD)
+    seen = [block.norm_landmarks(block.landmarks).expand(7, -1, -1)]
+    if own_tokens:
+        seen.insert(0, normed_BTD)
+    query = block._split(block.query(normed_BTD))
+    key = block._split(block.key(torch.cat(seen, 1)))
+    # Values that are one-hot make attention return its weights.
+    one_hot = torch.eye(key.shape[2]).expand(*key.shape[:2], -1, -1)
+    given = F.scaled_dot_product_attention(query, key, one_hot).sum((0, 1, 2))[-5:]
     torch.testing.assert_close(block.usage(tokens_BTD), given / given.sum())
 
 

@@ -286,7 +286,7 @@ def test_what_is_added_is_what_one_export_makes(
     made: Cache, three: list[Taught], tmp_path: Path
 ) -> None:
     first = together(three, tmp_path / "c", signals=("reliability",)).artifact
-    for signals in (("logits",), ("codes", "edge_scores"), ("layers",)):
+    for signals in (("logits",), ("codes", "edge_scores", "clusters"), ("layers",)):
         grown = add(
             first.path, signals, teacher=[three[i].teacher for i in (2, 0, 1)], graph=three[0].graph
         )
