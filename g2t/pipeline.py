@@ -63,7 +63,7 @@ def run(
     """
     check_recipe(recipe)
     choose_device(device)
-    _check_out(out)
+    check_out(out, SCHEMA)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -166,13 +166,13 @@ def export_settings(recipe: Recipe) -> ExportSettings:
     return validate(ExportSettings, {"signals": sorted(needed), **recipe.export})
 
 
-def _check_out(out: Path) -> None:
-    """Raise InputError unless OUT is free or the folder of another walk."""
+def check_out(out: Path, schema: str) -> None:
+    """Raise InputError unless OUT is free or the folder of another walk of the same schema."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is no folder", "choose another --out")
     record = out / RECORD
-    if record.exists() and read_json(record).get("schema") != SCHEMA:
-        raise InputError(f"{out} holds something else: its {RECORD} is none of g2t run")
+    if record.exists() and read_json(record).get("schema") != schema:
+        raise InputError(f"{out} holds something else: its {RECORD} is not of {schema}")
 
 
 def tabulate(

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from g2t.artifact import RECORD, read_json, write_json
+from g2t.artifact import RECORD, write_json
 from g2t.errors import InputError, TrainingError
 from g2t.graph.importing import import_graph
 from g2t.graph.splits import Setting
-from g2t.pipeline import Walk, check_recipe
+from g2t.pipeline import Walk, check_out, check_recipe
 from g2t.recipe import Recipe
 from g2t.runtime import Progress, choose_device
 from g2t.study.page import write_page
@@ -51,7 +51,7 @@ def run_study(
     """
     recipes = check_study(study)
     choose_device(device)
-    _check_out(out)
+    check_out(out, SCHEMA)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -111,12 +111,3 @@ def _walk_seed(walk: Walk, cells: Sequence[Cell]) -> Iterator[str]:
         except TrainingError as error:
             walk.progress.note(f"WARNING: {name}, seed {walk.seed}: {error.message}")
             yield f"{name} with seed {walk.seed} ({error.message})"
-
-
-def _check_out(out: Path) -> None:
-    """Raise InputError unless OUT is free or the folder of another call."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is no folder", "choose another --out")
-    record = out / RECORD
-    if record.exists() and read_json(record).get("schema") != SCHEMA:
-        raise InputError(f"{out} holds something else: its {RECORD} is none of a study")

@@ -386,7 +386,7 @@ def test_only_is_for_studies_and_a_study_is_no_settings_of_a_stage(
     assert other.exit_code == 0  # a plan touches nothing
     other = g2t("run", "recipe:demo", "--out", walked / "out")
     assert other.exit_code == 3
-    assert "none of g2t run" in other.stderr
+    assert "is not of g2t.run/1" in other.stderr
 
 
 def test_variants_of_a_student_with_a_second_teacher_have_the_teacher_alone() -> None:
