@@ -63,11 +63,7 @@ def run(
     """
     check_recipe(recipe)
     choose_device(device)
-    check_out(out, SCHEMA)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from error
+    make_out(out, SCHEMA)
     graph = import_graph(recipe.source, out / "graph", recipe.import_, root, progress, force).path
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (TEACHER, *recipe.students)}
     for seed in seeds:
@@ -166,13 +162,17 @@ def export_settings(recipe: Recipe) -> ExportSettings:
     return validate(ExportSettings, {"signals": sorted(needed), **recipe.export})
 
 
-def check_out(out: Path, schema: str) -> None:
-    """Raise InputError unless OUT is free or the folder of another walk of the same schema."""
+def make_out(out: Path, schema: str) -> None:
+    """Make OUT; raises InputError unless it is free or the folder of a walk of the same schema."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is no folder", "choose another --out")
     record = out / RECORD
     if record.exists() and read_json(record).get("schema") != schema:
         raise InputError(f"{out} holds something else: its {RECORD} is not of {schema}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from error
 
 
 def tabulate(

@@ -104,7 +104,8 @@ def student_plan(plan: "DistillPlan", out: Path, force: bool) -> dict[str, Any]:
 
     from g2t.distill.lesson import prepare
 
-    lesson = prepare(plan.cache, plan.settings, plan.needs, plan.second, torch.device("cpu"))
+    # What a second teacher says changes no size, so it is not asked.
+    lesson = prepare(plan.cache, plan.settings, plan.needs, None, torch.device("cpu"))
     parameters = sum(p.numel() for p in lesson.student.parameters())
     stage = Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force)
     content = {

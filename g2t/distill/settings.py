@@ -13,8 +13,7 @@ from g2t.errors import UsageError, did_you_mean
 from g2t.student import STUDENTS
 from g2t.student.base import ModelSettings, TrainSettings
 
-#: Structural terms at a gradient share of 0.1, gone by 70 % of the training: stronger ones cost
-#: accuracy (README, "Losses").
+#: Structural terms at a gradient share of 0.1, gone by 70 % of the training (data/STUDY.md).
 _STRUCTURE = {"share": 0.1, "until": 0.7}
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, float]]] = {

@@ -13,6 +13,7 @@ from g2t.graph.splits import HELD_SHARE, Split
 from g2t.graph.structure import induced
 from g2t.metrics import agreement, defined, score
 from g2t.student.base import Inputs, Student, answers
+from g2t.task import mean_logits
 
 if TYPE_CHECKING:
     from g2t.teacher.store import Teacher
@@ -78,7 +79,6 @@ def answers_of(teachers: "Sequence[Teacher]", graph: Graph, split: Split) -> Ans
 
 
 def _mean_trace(teachers: "Sequence[Teacher]", graph: Graph, split: Split) -> Tensor:
-    from g2t.task import mean_logits
     from g2t.teacher.forward import trace
 
     asked = [replace(teacher, split=split) for teacher in teachers]

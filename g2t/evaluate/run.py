@@ -139,11 +139,13 @@ def scores_of(case: Case, breakdown: bool = False) -> dict[str, Any]:
     """
     student, graph, split, setup = case.student.model, case.setup.graph, case.split, case.setup
     asked = Asked(student, graph, split, setup.tokens(student.hops))
-    counts = range(student.hops + 1 if student.hops else 0)
-    own, *fewer = asked.answers(None, *counts)
+    counts = range(student.hops + 1) if student.hops else (None,)
+    by_count = dict(zip(counts, asked.answers(*counts), strict=True))
+    own = by_count[counts[-1]]  # all hops at hand
     by_hops = {
         str(hops): scores_in(graph, split, answers)
-        for hops, answers in zip(counts, fewer, strict=True)
+        for hops, answers in by_count.items()
+        if hops is not None
     }
     scores = {"name": case.student.name, **scores_in(graph, split, own), "by_hops": by_hops}
     teacher = setup.teacher_answers(split)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from g2t.artifact import RECORD, write_json
-from g2t.errors import InputError, TrainingError
+from g2t.errors import TrainingError
 from g2t.graph.importing import import_graph
 from g2t.graph.splits import Setting
-from g2t.pipeline import Walk, check_out, check_recipe
+from g2t.pipeline import Walk, check_recipe, make_out
 from g2t.recipe import Recipe
 from g2t.runtime import Progress, choose_device
 from g2t.study.page import write_page
@@ -51,11 +51,7 @@ def run_study(
     """
     recipes = check_study(study)
     choose_device(device)
-    check_out(out, SCHEMA)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from error
+    make_out(out, SCHEMA)
     failed: list[str] = []
     standing = Standing(recipes, out)
     try:
