@@ -232,15 +232,19 @@ def answers(
 ) -> list[Tensor]:
     """Return logits for some nodes, [B, C], for each number of hops at hand (None: all).
 
-    Nodes are embedded once, `CHUNK` at a time.
+    With k hops at hand a student says the mean of what it says with 0, 1, … k of them: the scales
+    err apart, and their mean errs least. Nodes are embedded once, `CHUNK` at a time.
     """
     student.eval()
     device = next(student.parameters()).device
+    asked = [student.hops if count is None else min(count, student.hops) for count in hops]
     parts: list[list[Tensor]] = [[] for _ in hops]
     for index_C in torch.split(index_B.to(device), CHUNK):
         tokens_BTD = student.embed(inputs, index_C)
-        for part, count in zip(parts, hops, strict=True):
-            hops_C = None if count is None else torch.full_like(index_C, count)
-            output: Output = student(tokens_BTD, hops_C)
-            part.append(output.logits_BC)
+        scales = [
+            student(tokens_BTD, torch.full_like(index_C, count)).logits_BC
+            for count in range(max(asked) + 1)
+        ]
+        for part, count in zip(parts, asked, strict=True):
+            part.append(torch.stack(scales[: count + 1]).mean(0))
     return [torch.cat(part) for part in parts]
