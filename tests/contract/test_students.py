@@ -77,9 +77,8 @@ def ready(
     return student.prepare(features_of(kind), edges_of() if edges is None else edges, tokens)
 
 
-def call(student: Student, inputs: Inputs, index_B: Tensor, hops: int | None = None) -> Output:
-    hops_B = None if hops is None else torch.full_like(index_B, hops)
-    output: Output = student(student.embed(inputs, index_B), hops_B)
+def call(student: Student, inputs: Inputs, index_B: Tensor) -> Output:
+    output: Output = student(student.embed(inputs, index_B))
     return output
 
 
@@ -92,7 +91,6 @@ def test_a_node_gets_the_same_answer_in_any_batch(
     student = student_called(name, kind)
     inputs = ready(student, kind)
     whole = call(student, inputs, torch.arange(NODES))
-    answer_NC = predict(student, inputs)
     for size in (1, 4, 10):
         order_N = torch.randperm(NODES)
         for index_B in torch.split(order_N, size):
@@ -101,14 +99,15 @@ def test_a_node_gets_the_same_answer_in_any_batch(
             for ours, theirs in zip(part.blocks, whole.blocks, strict=True):
                 torch.testing.assert_close(ours, theirs[index_B], atol=1e-5, rtol=0)
         monkeypatch.setattr("g2t.student.base.CHUNK", size)
-        torch.testing.assert_close(predict(student, inputs), answer_NC, atol=1e-5, rtol=0)
+        torch.testing.assert_close(predict(student, inputs), whole.logits_BC, atol=1e-5, rtol=0)
 
 
 @every_student
 @both_kinds
 @torch.inference_mode()
-def test_the_answer_with_some_hops_is_the_mean_over_all_fewer(name: str, kind: str) -> None:
+def test_a_student_that_votes_says_the_mean_over_all_fewer_hops(name: str, kind: str) -> None:
     student = student_called(name, kind)
+    student.votes = True
     inputs = ready(student, kind)
     tokens_BTD = student.embed(inputs, torch.arange(NODES))
     scales = [student(tokens_BTD, torch.full((NODES,), k)).logits_BC for k in range(4)]
@@ -231,7 +230,7 @@ def test_rows_of_a_batch_may_have_different_hops_at_hand() -> None:
     with torch.inference_mode():
         mixed = student(student.embed(inputs, torch.arange(NODES)), hops_B).logits_BC
     for hops in range(4):
-        expected = call(student, inputs, torch.arange(NODES), hops).logits_BC[hops_B == hops]
+        expected = predict(student, inputs, hops)[hops_B == hops]
         torch.testing.assert_close(mixed[hops_B == hops], expected, atol=1e-5, rtol=0)
 
 
