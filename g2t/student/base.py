@@ -172,9 +172,16 @@ class Student(nn.Module):
         """Learn the normalisation from the nodes of the cache."""
         self.normalize.fit(features)
 
-    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
+    def prepare(
+        self,
+        features: Features,
+        edges: Csr,
+        tokens: Tensor | None,
+        operator: Propagation | None = None,
+    ) -> Inputs:
         """Normalise what is known of the nodes, once, before batches are drawn from it.
 
+        `operator` is Â where it is not that of the edges at hand, such as rows of a larger one.
         A student without hops looks at neither edges nor tokens.
         """
         return Inputs(self.normalize(features))
@@ -234,7 +241,8 @@ def answers(
 
     Nodes are embedded once, `CHUNK` at a time.
     """
-    student.eval()
+    if student.training:
+        student.eval()  # walks over all modules: as long as an answer for one node
     device = next(student.parameters()).device
     parts: list[list[Tensor]] = [[] for _ in hops]
     for index_C in torch.split(index_B.to(device), CHUNK):

@@ -1,0 +1,59 @@
+"""Time and memory of calls, on a CPU by its clock, on CUDA by events.
+
+Memory on a CPU is by how much the process grows: the peak of its resident memory during calls over
+what it held before, freed memory given back first. Less than a page or what an allocator keeps for
+itself is not seen. On CUDA it is what torch has allocated at most, over what it held before.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def timed(ask: Callable[[T], R], question: T, device: torch.device) -> tuple[float, R]:
+    """Return the milliseconds until an answer is there, and the answer."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):
+            start.record()
+            answer = ask(question)
+            end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)), answer
+    began = time.perf_counter()
+    answer = ask(question)
+    return 1000 * (time.perf_counter() - began), answer
+
+
+def grown(ask: Callable[[T], object], question: T, device: torch.device) -> int | None:
+    """Return the bytes that a call takes at its peak; None where the system does not tell."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        ask(question)
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        CLEAR.write_text("5")  # the peak is the present from here on
+        before = _resident("VmRSS:")
+    except (OSError, AttributeError):
+        return None  # no Linux, no glibc, or not allowed
+    ask(question)
+    return max(0, _resident("VmHWM:") - before)
+
+
+def _resident(field: str) -> int:
+    text = STATUS.read_text()
+    return int(text.partition(field)[2].split()[0]) * 1024
