@@ -72,8 +72,6 @@ def _tests(case: Case, graph: Graph, changed: bool) -> dict[str, float | None]:
     counts = {"student": student.hops, "student-0-hops": 0} if student.hops else {"student": None}
     said = Asked(student, graph, split, tokens).answers(*counts.values())
     known = dict(zip(counts, said, strict=True))
-    if setup.speakers and changed:
-        known["teacher"] = answers_of(setup.speakers, graph, split, changed=True)
-    elif setup.speakers:
-        known["teacher"] = setup.teacher_answers(split)
+    if setup.speakers:
+        known["teacher"] = answers_of(setup.speakers, graph, split, changed)
     return {name: scores_in(graph, split, answers)["test"] for name, answers in known.items()}

@@ -33,27 +33,27 @@ class Around:
 
     def __init__(self, matrix: Csr) -> None:
         self.matrix = matrix
-        self._place_N = torch.full((len(matrix),), -1)
+        self._place_N = torch.full((len(matrix),), -1, dtype=torch.int32)
 
     def ball(self, node_B: Tensor, reach: int) -> Ball:
         """Return the nodes within `reach` hops of distinct nodes, and the rows of the nearer."""
         place_N, found, read = self._place_N, [node_B], []
         counts = [len(node_B)]
-        place_N[node_B] = torch.arange(len(node_B))
+        place_N[node_B] = _count(0, len(node_B))
         for _ in range(reach):
             rows = self.matrix.rows(found[-1])
             column_E = rows.column_E.long()
             new_E = column_E[place_N[column_E] < 0]
             # Of equal ones that stays whose number was written last: no sort.
-            number_E = torch.arange(len(new_E))
+            number_E = _count(0, len(new_E))
             place_N[new_E] = number_E
             new_R = new_E[place_N[new_E] == number_E]
-            place_N[new_R] = torch.arange(counts[-1], counts[-1] + len(new_R))
+            place_N[new_R] = _count(counts[-1], counts[-1] + len(new_R))
             counts.append(counts[-1] + len(new_R))
             found.append(new_R)
             read.append(rows)
         node_R = torch.cat(found)
-        rows = stack(read) if read else Csr(torch.zeros(1, dtype=torch.int64), node_R[:0], None, 0)
+        rows = stack(read) if read else self.matrix.rows(node_R[:0])
         local = Csr(rows.start_N, place_N[rows.column_E.long()], rows.value_E, len(node_R))
         place_N[node_R] = -1
         return Ball(node_R, tuple(counts), local)
@@ -64,11 +64,15 @@ class Around:
         The other matrix may only have entries where this one has some, or on its diagonal.
         """
         place_N, node_R = self._place_N, ball.node_R
-        place_N[node_R] = torch.arange(len(node_R))
+        place_N[node_R] = _count(0, len(node_R))
         rows = matrix.rows(node_R[: len(ball.rows)])
         column_E = place_N[rows.column_E.long()]
         place_N[node_R] = -1
         return Csr(rows.start_N, column_E, rows.value_E, len(node_R))
+
+
+def _count(start: int, stop: int) -> Tensor:
+    return torch.arange(start, stop, dtype=torch.int32)
 
 
 def head(matrix: Csr, rows: int, size: int) -> Csr:

@@ -9,7 +9,8 @@ Shape letters: `B` nodes asked about, `R` nodes fetched, `E` edges fetched.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -31,32 +32,31 @@ class Part(Structure):
     """The structure of one step; its rows of Â are taken from those that were fetched."""
 
     rows: int
-    normal: Callable[[], Csr] = field(repr=False)
+    fetched: "Fetched" = field(repr=False)
 
     @cached_property
     def gcn(self) -> Tensor:
         """Â of the first `rows` rows as torch CSR; the others are empty."""
-        return torch_csr(head(self.normal(), self.rows, len(self.edges))).to(self.device)
+        return torch_csr(head(self.fetched.normal, self.rows, len(self.edges))).to(self.device)
 
 
+@dataclass(frozen=True)
 class Fetched:
     """What was fetched: nodes, those asked about first, and their rows of A and of Â.
 
     `counts[k]` of the nodes are at most k hops away. `edges` are rows of A, columns by place among
-    the nodes; `normal` makes those of Â, once, if a teacher asks for them.
+    the nodes; `find_normal` finds those of Â, if a teacher asks for them.
     """
 
-    def __init__(
-        self, node_R: Tensor, counts: Sequence[int], edges: Csr, normal: Callable[[], Csr]
-    ) -> None:
-        self.node_R, self.counts, self.edges = node_R, tuple(counts), edges
-        self._normal, self._made = normal, None
+    node_R: Tensor
+    counts: tuple[int, ...]
+    edges: Csr
+    find_normal: Callable[[], Csr] = field(repr=False)
 
+    @cached_property
     def normal(self) -> Csr:
-        """Return the rows of Â."""
-        if self._made is None:
-            self._made: Csr | None = self._normal()
-        return self._made
+        """The rows of Â, columns by place among the nodes."""
+        return self.find_normal()
 
     def parts(self, degree_N: Tensor, device: torch.device) -> list[Part]:
         """Return the structure of every step: fewer nodes from step to step."""
@@ -64,7 +64,7 @@ class Fetched:
         for hop in range(len(self.counts) - 1, 0, -1):
             rows, size = self.counts[hop - 1], self.counts[hop]
             edges = head(self.edges, rows, size)
-            parts.append(Part(edges, degree_N[self.node_R[:size]], device, rows, self.normal))
+            parts.append(Part(edges, degree_N[self.node_R[:size]], device, rows, self))
         return parts
 
 
@@ -85,8 +85,8 @@ class Full:
     def __call__(self, node_B: Tensor) -> Fetched:
         """Fetch."""
         ball = self.around.ball(node_B, self.reach)
-        rows = lambda: self.around.rows(self.normal, ball)  # noqa: E731
-        return Fetched(ball.node_R, ball.counts, ball.rows, rows)
+        find = partial(self.around.rows, self.normal, ball)
+        return Fetched(ball.node_R, ball.counts, ball.rows, find)
 
 
 class Drawn:
@@ -101,9 +101,9 @@ class Drawn:
         """Fetch."""
         drawn = self.sampler.sample_from_nodes(NodeSamplerInput(input_id=None, node=node_B))
         edges = from_pairs(drawn.row, drawn.col, len(drawn.node))
-        counts = torch.tensor(drawn.num_sampled_nodes).cumsum(0).tolist()
-        normal = lambda: _sparse(propagation(edges, self.degree_N[drawn.node]).matrix)  # noqa: E731
-        return Fetched(drawn.node, counts, edges, normal)
+        counts = tuple(accumulate(drawn.num_sampled_nodes))
+        degree_R = self.degree_N[drawn.node]
+        return Fetched(drawn.node, counts, edges, lambda: _operator(edges, degree_R))
 
 
 class Service:
@@ -146,6 +146,10 @@ def service(model: GNN, graph: Graph, split: Split, scaling: str, device: torch.
     """Lay ready what a teacher reads of the nodes in use of a split."""
     features, structure = observed(graph, split, scaling, torch.device("cpu"))
     return Service(model, features, structure, device)
+
+
+def _operator(edges: Csr, degree_N: Tensor) -> Csr:
+    return _sparse(propagation(edges, degree_N).matrix)
 
 
 def _sparse(matrix: Tensor) -> Csr:
