@@ -13,7 +13,7 @@ def show_latency(latency: Mapping[str, Any]) -> None:
     where = f"{latency['device']}, {threads} thread{'s' if threads > 1 else ''}"
     for index, batch in enumerate(models[0]["batches"]):
         count = "one node" if batch["nodes"] == 1 else f"{batch['nodes']} nodes"
-        heads = ("p50 ms", "p99 ms", "nodes/s", "reads", "peak MB", "÷ student")
+        heads = ("p50 ms", "p99", "cpu p50", "÷ student", "nodes/s", "reads", "peak MB")
         table = new_table(f"answers for {count} at a time, {where}", "model", *heads)
         for model in models:
             found = model["batches"][index]
@@ -21,10 +21,11 @@ def show_latency(latency: Mapping[str, Any]) -> None:
                 _who(model, several) + _fetch(model),
                 f"{found['p50_ms']:.3f}",
                 "–" if found["p99_ms"] is None else f"{found['p99_ms']:.3f}",
+                "–" if found["cpu_p50_ms"] is None else f"{found['cpu_p50_ms']:.3f}",
+                _ratio(found),
                 f"{found['nodes_per_second']:.0f}",
                 f"{found['reads']:.0f}",
                 "–" if found["peak_bytes"] is None else f"{found['peak_bytes'] / 1e6:.1f}",
-                f"{found['over_student']:.3g}",
             )
         show(table)
     for model in {(known["role"], known["member"]): known for known in models}.values():
@@ -44,3 +45,9 @@ def _fetch(model: Mapping[str, Any]) -> str:
         return ", no hop"
     how = "all" if model["fanouts"] is None else f"{model['fanouts'][0]} a hop"
     return f", {model['hops']} hops, {how}"
+
+
+def _ratio(found: Mapping[str, Any]) -> str:
+    """Return how many times the student's median it is: by the CPU's work if known."""
+    cpu = found["cpu_over_student"]
+    return f"{found['over_student'] if cpu is None else cpu:.3g}"

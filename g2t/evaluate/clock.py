@@ -9,7 +9,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -19,8 +19,15 @@ R = TypeVar("R")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def timed(ask: Callable[[T], R], question: T, device: torch.device) -> tuple[float, R]:
-    """Return the milliseconds until an answer is there, and the answer."""
+class Took(NamedTuple):
+    """Milliseconds by the clock, and those that processors worked for this process (None: CUDA)."""
+
+    ms: float
+    cpu_ms: float | None
+
+
+def timed(ask: Callable[[T], R], question: T, device: torch.device) -> tuple[Took, R]:
+    """Return how long it takes until an answer is there, and the answer."""
     if device.type == "cuda":
         start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -30,10 +37,11 @@ def timed(ask: Callable[[T], R], question: T, device: torch.device) -> tuple[flo
             answer = ask(question)
             end.record()
         end.synchronize()
-        return float(start.elapsed_time(end)), answer
-    began = time.perf_counter()
+        return Took(float(start.elapsed_time(end)), None), answer
+    began, worked = time.perf_counter(), time.process_time()
     answer = ask(question)
-    return 1000 * (time.perf_counter() - began), answer
+    busy, ended = time.process_time() - worked, time.perf_counter()
+    return Took(1000 * (ended - began), 1000 * busy), answer
 
 
 def grown(ask: Callable[[T], object], question: T, device: torch.device) -> int | None:

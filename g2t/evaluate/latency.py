@@ -4,6 +4,7 @@ One node, then batches. All models answer for the same nodes, in turn, on the sa
 is `TURN` calls of one model, each for other nodes, so that a noisy machine hits all and each has
 its own caches warm. What comes first is not counted. Fetching, gathering features and the forward
 pass count; reading files, and what is done once for the graph (normalised features, Â), do not.
+On a busy machine long calls lose more of the clock than short ones: trust `cpu_p50_ms` there.
 
     {"schema": "g2t.latency/1",
      "device": "cpu", "threads": 1, "nodes": 13381,
@@ -16,10 +17,12 @@ pass count; reading files, and what is done once for the graph (normalised featu
                  "batches": [{"nodes": 1,               # of a call
                               "calls": 200, "p50_ms": float,
                               "p99_ms": float | None,   # None of fewer than 100 calls
+                              "cpu_p50_ms": float | None,   # work of the process; None on CUDA
                               "nodes_per_second": float,    # nodes of all calls / time of all calls
                               "reads": float,           # nodes read by a call, mean
                               "peak_bytes": int | None, # see `g2t.evaluate.clock`
-                              "over_student": float}]}]}    # p50 / p50 of the first model
+                              "over_student": float,    # p50 / p50 of the first model
+                              "cpu_over_student": float | None}]}]}     # the same of cpu_p50
 
 The first model is the student that gives the test score. Several teachers are asked one by one;
 their mean takes the sum. Batches are those of `SIZES`, the last of all nodes where there are fewer.
@@ -35,7 +38,7 @@ import torch
 from torch import Tensor
 
 from g2t.evaluate.case import Case
-from g2t.evaluate.clock import grown, timed
+from g2t.evaluate.clock import Took, grown, timed
 from g2t.evaluate.serve import Served, served
 from g2t.runtime import Progress, choose_device
 
@@ -64,7 +67,7 @@ def latency_of(case: Case, device: str, progress: Progress) -> dict[str, Any]:
     for done, size in enumerate(sizes, 1):
         found = _measure(models, size, count, where)
         for row, figures in zip(rows, found, strict=True):
-            row.append({**figures, "over_student": figures["p50_ms"] / found[0]["p50_ms"]})
+            row.append(figures | _over(figures, found[0]))
         progress.update("latency", done, len(sizes), {"nodes": size})
     return {
         "schema": SCHEMA,
@@ -84,7 +87,7 @@ def _measure(
     """Return the figures of every model for batches of one size."""
     batches = Rotation(count, size)
     reads: list[list[int]] = [[] for _ in models]
-    took: list[list[float]] = [[] for _ in models]
+    took: list[list[Took]] = [[] for _ in models]
     for model in models:
         for _ in range(WARM):
             model.ask(batches.next())
@@ -98,17 +101,30 @@ def _measure(
                 read.append(nodes)
     peaks = [_peak(model, batches, device) for model in models]
     return [
-        {
-            "nodes": size,
-            "calls": len(times),
-            "p50_ms": statistics.median(times),
-            "p99_ms": quantile(times, 0.99) if len(times) >= TAIL else None,
-            "nodes_per_second": 1000 * size * len(times) / sum(times),
-            "reads": statistics.mean(read),
-            "peak_bytes": peak,
-        }
+        {**_figures(times, size), "reads": statistics.mean(read), "peak_bytes": peak}
         for times, read, peak in zip(took, reads, peaks, strict=True)
     ]
+
+
+def _figures(times: Sequence[Took], size: int) -> dict[str, Any]:
+    clock = [took.ms for took in times]
+    busy = [took.cpu_ms for took in times if took.cpu_ms is not None]
+    return {
+        "nodes": size,
+        "calls": len(times),
+        "p50_ms": statistics.median(clock),
+        "p99_ms": quantile(clock, 0.99) if len(times) >= TAIL else None,
+        "cpu_p50_ms": statistics.median(busy) if busy else None,
+        "nodes_per_second": 1000 * size * len(times) / sum(clock),
+    }
+
+
+def _over(figures: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return how many times as long as the student's a median is."""
+    cpu = None
+    if figures["cpu_p50_ms"] is not None and student["cpu_p50_ms"]:
+        cpu = figures["cpu_p50_ms"] / student["cpu_p50_ms"]
+    return {"over_student": figures["p50_ms"] / student["p50_ms"], "cpu_over_student": cpu}
 
 
 def _peak(model: Served, batches: "Rotation", device: torch.device) -> int | None:

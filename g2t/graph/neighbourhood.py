@@ -9,7 +9,6 @@ Shape letters: `B` nodes asked about, `R` nodes found, `E` entries read.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from g2t.graph.csr import Csr, stack
@@ -80,8 +79,7 @@ def head(matrix: Csr, rows: int, size: int) -> Csr:
 
     The columns of these rows must be below `size`.
     """
-    start_N = F.pad(matrix.start_N[: rows + 1], (0, size - rows), value=0)
-    end = int(matrix.start_N[rows])
-    start_N[rows + 1 :] = end
-    value_E = None if matrix.value_E is None else matrix.value_E[:end]
-    return Csr(start_N, matrix.column_E[:end], value_E, size)
+    end = matrix.start_N[rows]
+    start_N = torch.cat([matrix.start_N[: rows + 1], end.expand(size - rows)])
+    value_E = None if matrix.value_E is None else matrix.value_E[: int(end)]
+    return Csr(start_N, matrix.column_E[: int(end)], value_E, size)

@@ -44,7 +44,7 @@ class Block(nn.Module):
     def settle(self) -> None:
         """Compute what does not depend on the node once, until the block is trained again."""
         with torch.no_grad():
-            self.fixed = self._far()
+            self.fixed = self.landmark_pairs()
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, which unsettles, or to answering."""
@@ -52,7 +52,7 @@ class Block(nn.Module):
             self.fixed = None
         return super().train(mode)
 
-    def _far(self) -> tuple[Tensor, Tensor]:
+    def landmark_pairs(self) -> tuple[Tensor, Tensor]:
         """Return keys and values of the landmarks, [H, M, D / H] each."""
         global_1MD = self.norm_landmarks(self.landmarks)[None]
         return self._split(self.key(global_1MD))[0], self._split(self.value(global_1MD))[0]
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
     def _attend(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
         count, length, width = tokens_BTD.shape
-        key_HMD, value_HMD = self.fixed or self._far()
+        key_HMD, value_HMD = self.fixed or self.landmark_pairs()
         if not self.own_tokens:
             # One sequence of B·T queries over the M landmarks: nothing of a node reaches another.
             queries = self._split(self.query(tokens_BTD.reshape(1, -1, width)))

@@ -117,6 +117,8 @@ def test_latency_follows_its_schema(dense: Path, brief: None) -> None:
             assert batch["p99_ms"] is None  # of five calls it would be the largest
             assert batch["over_student"] == pytest.approx(batch["p50_ms"] / rival["p50_ms"])
             assert batch["reads"] >= batch["nodes"]
+            ratio = batch["cpu_p50_ms"] / rival["cpu_p50_ms"]
+            assert batch["cpu_over_student"] == pytest.approx(ratio)
     assert "latency" not in evaluate(sources(dense, "hop"))
 
 
