@@ -19,7 +19,8 @@ NOISE = {
 def show_robust(result: Mapping[str, Any]) -> None:
     """Print the robustness of a `g2t.evaluation/1`, and how a student of hops starts cold."""
     robust = result["robust"]
-    title = f"test {result['metric']} in %, mean of {robust['draws']} draws"
+    draws = "one draw" if robust["draws"] == 1 else f"mean of {robust['draws']} draws"
+    title = f"test {result['metric']} in %, {draws}"
     shares = [f"{100 * share:.0f} %" for share in robust["shares"]]
     table = new_table(title, "corrupted", "model", *shares)
     for kind, curves in robust["curves"].items():

@@ -49,7 +49,7 @@ SIZES = (1, 64, 4096)
 
 #: Calls of a model with batches of one size: at most, in a turn, and before, not counted. A last
 #: turn begins within so many seconds.
-MOST, TURN, WARM, SECONDS = 200, 5, 5, 20.0
+MOST, TURN, WARM, SECONDS = 200, 5, 3, 20.0
 
 #: A 99th percentile of fewer calls is their maximum under another name.
 TAIL = 100
@@ -58,7 +58,8 @@ TAIL = 100
 def latency_of(case: Case, device: str, progress: Progress) -> dict[str, Any]:
     """Measure a student and its teachers, `g2t.latency/1`; raises MissingExtra without the device.
 
-    Takes about half a minute at most for each of three batches, more only where few calls do.
+    Takes about half a minute at most for each of three batches, more only where a few calls do. In
+    memory every model has its own copy of the features as it reads them.
     """
     where = choose_device(device)
     models, count = served(case, where), len(case.split.whole.nodes)

@@ -33,7 +33,10 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def robust_of(case: Case, draws: int, progress: Progress) -> dict[str, Any]:
-    """Return the test scores of a student and its teacher over corrupted graphs."""
+    """Return the test scores of a student and its teacher over corrupted graphs.
+
+    That is 16 passes of each over the graph for a draw, with one corrupted graph held at a time.
+    """
     graph = case.setup.graph
     plain = _tests(case, graph, changed=False)
     curves: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from g2t.evaluate.latency import latency_of
 from g2t.evaluate.robust import robust_of
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split
-from g2t.runtime import Progress, Silent
+from g2t.runtime import Progress, Silent, choose_device
 from g2t.stage import Stage
 
 SCHEMA = "g2t.evaluation/1"
@@ -71,6 +71,8 @@ def evaluate_in(
 ) -> dict[str, Any]:
     """Return what `evaluate` does, of one of many students that share graph, cache and teachers."""
     case, show = open_case(student, setup), progress or Silent()
+    if latency is not None:
+        choose_device(latency)  # refused now, not after the scores
     if case.split.setting == "production" and setup.cache is not None and not setup.teachers:
         show.note(
             "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
