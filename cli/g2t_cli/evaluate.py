@@ -9,7 +9,7 @@ import typer
 from g2t_cli import options as o
 from g2t_cli.output import command, emit_json, progress
 
-CARD, CHECKS = "Report card", "Checks"
+CARD, USE, CHECKS = "Report card", "In use", "Checks"
 
 
 @command
@@ -78,6 +78,41 @@ def evaluate(
             rich_help_panel=o.OUTPUT,
         ),
     ] = False,
+    latency: Annotated[
+        bool,
+        typer.Option(
+            "--latency",
+            help="Time its answers, beside those of --teacher with its neighbour fetch.",
+            rich_help_panel=USE,
+        ),
+    ] = False,
+    latency_device: Annotated[
+        str,
+        typer.Option(
+            "--latency-device",
+            metavar="auto|cpu|cuda[:I]",
+            help="Where to time them.",
+            rich_help_panel=USE,
+        ),
+    ] = "cpu",
+    robust: Annotated[
+        bool,
+        typer.Option(
+            "--robust",
+            help="Score it, and --teacher, with worse features and edges.",
+            rich_help_panel=USE,
+        ),
+    ] = False,
+    draws: Annotated[
+        int,
+        typer.Option(
+            "--robust-draws",
+            min=1,
+            metavar="INT",
+            help="Draws of every corruption.",
+            rich_help_panel=USE,
+        ),
+    ] = 3,
     min_test: Annotated[
         float | None,
         typer.Option(
@@ -97,6 +132,16 @@ def evaluate(
             max=1,
             metavar="X",
             help="Leave with 6 if the agreement with the teacher is below X, a fraction.",
+            rich_help_panel=CHECKS,
+        ),
+    ] = None,
+    max_p50_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--max-p50-ms",
+            min=0,
+            metavar="Z",
+            help="Leave with 6 if its median answer for one node takes longer; implies --latency.",
             rich_help_panel=CHECKS,
         ),
     ] = None,
@@ -128,6 +173,10 @@ def evaluate(
 
       g2t eval S --graph G --teacher T --min-test 0.8 --min-agreement 0.9
 
+      g2t eval S --graph G --cache C --teacher T --latency --robust
+
+      g2t eval S --graph G --max-p50-ms 2
+
       g2t eval runs/cora/teachers/* --graph runs/cora/graph
     """
     from g2t.artifact import kind_of
@@ -142,9 +191,15 @@ def evaluate(
         raise UsageError(
             "--min-agreement is about a student and its teacher", "add --teacher DIR or --cache DIR"
         )
+    timed = latency or max_p50_ms is not None
     if kind_of(models[0]) == "teacher":
         if cache or teachers or card:
             raise UsageError("--cache, --teacher and --card belong to a student", "leave them out")
+        if timed or robust:
+            raise UsageError(
+                "--latency, --max-p50-ms and --robust belong to a student",
+                "name the student, and this as --teacher",
+            )
         result = evaluate_teachers(models, graph, out, breakdown=breakdown, force=force)
     elif len(models) > 1:
         raise UsageError(f"{models[0]} is no teacher: one student at a time", "name one alone")
@@ -156,6 +211,8 @@ def evaluate(
                 out,
                 card=beside if card else None,
                 breakdown=breakdown,
+                robust=draws if robust else None,
+                latency=latency_device if timed else None,
                 force=force,
                 progress=show,
             )
@@ -165,7 +222,7 @@ def evaluate(
         _show(result)
         if out is not None:
             print(out)
-    check_scores(result, min_test, min_agreement)
+    check_scores(result, min_test, min_agreement, max_p50_ms)
 
 
 def _show(result: Mapping[str, Any]) -> None:
@@ -180,3 +237,11 @@ def _show(result: Mapping[str, Any]) -> None:
         from g2t_cli.cards import show_card
 
         show_card(result["card"])
+    if "robust" in result:
+        from g2t_cli.robust import show_robust
+
+        show_robust(result)
+    if "latency" in result:
+        from g2t_cli.latency import show_latency
+
+        show_latency(result["latency"])

@@ -67,22 +67,27 @@ def _held_rows(split: Split) -> Tensor:
     return torch.searchsorted(split.whole.nodes, split.held)
 
 
-def answers_of(teachers: "Sequence[Teacher]", graph: Graph, split: Split) -> Answers:
+def answers_of(
+    teachers: "Sequence[Teacher]", graph: Graph, split: Split, changed: bool = False
+) -> Answers:
     """Return what the mean of teachers says, by a pass of each over the graph.
 
-    Nodes in use are answered from the observed graph, held-out ones from the whole.
+    Nodes in use are answered from the observed graph, held-out ones from the whole. Raises
+    IntegrityError unless the graph is theirs, or `changed`, so that it cannot be.
     """
-    seen_NC = _mean_trace(teachers, graph, split)
+    seen_NC = _mean_trace(teachers, graph, split, changed)
     if not len(split.held):
         return Answers(seen_NC)
-    return Answers(seen_NC, _mean_trace(teachers, graph, split.whole)[_held_rows(split)])
+    every_NC = _mean_trace(teachers, graph, split.whole, changed)
+    return Answers(seen_NC, every_NC[_held_rows(split)])
 
 
-def _mean_trace(teachers: "Sequence[Teacher]", graph: Graph, split: Split) -> Tensor:
-    from g2t.teacher.forward import trace
+def _mean_trace(teachers: "Sequence[Teacher]", graph: Graph, split: Split, changed: bool) -> Tensor:
+    from g2t.teacher.forward import trace, trace_any
 
+    run = trace_any if changed else trace
     asked = [replace(teacher, split=split) for teacher in teachers]
-    return mean_logits(graph.task, [trace(teacher, graph).logits_NC for teacher in asked])
+    return mean_logits(graph.task, [run(teacher, graph).logits_NC for teacher in asked])
 
 
 def scores_in(graph: Graph, split: Split, answers: Answers) -> dict[str, Any]:

@@ -4,18 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from g2t.artifact import read_json, write_json
+from g2t.artifact import open_artifact, read_json, write_json
 from g2t.evaluate.answers import Asked, agreement_of, answers_of, scores_in
 from g2t.evaluate.breakdown import breakdown_of
 from g2t.evaluate.card import Cards, CardSources
 from g2t.evaluate.case import Case, Setup, Sources, open_case
+from g2t.evaluate.latency import latency_of
+from g2t.evaluate.robust import robust_of
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split
-from g2t.runtime import Progress, Silent
+from g2t.runtime import Progress, Silent, choose_device
 from g2t.stage import Stage
 
 SCHEMA = "g2t.evaluation/1"
 EVALUATION = "evaluation.json"
+
+#: What holds times: never in a file that has a digest, which must not change from run to run.
+LATENCY = "latency"
 
 
 def evaluate(
@@ -24,13 +29,17 @@ def evaluate(
     *,
     card: CardSources | None = None,
     breakdown: bool = False,
+    robust: int | None = None,
+    latency: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return the scores of a student as `g2t.evaluation/1`; with `out`, also write an artefact.
 
     With `card` the key `card` says what it inherits of the graph's structure, as `g2t.card/1`; with
-    `breakdown` a key of that name takes the test score apart, as `g2t.breakdown/1`.
+    `breakdown` a key of that name takes the test score apart, as `g2t.breakdown/1`. `robust`, a
+    number of draws, adds scores on corrupted graphs, as `g2t.robust/1`; `latency`, a device, what
+    an answer costs there, as `g2t.latency/1`: times, so an artefact holds them in its `run.json`.
     Raises IntegrityError where student, graph, cache and teacher are not of one lineage.
     """
     setup = Setup(sources.graph, sources.cache, sources.teacher)
@@ -41,6 +50,8 @@ def evaluate(
         out,
         cards=cards,
         breakdown=breakdown,
+        robust=robust,
+        latency=latency,
         force=force,
         progress=progress,
     )
@@ -53,27 +64,34 @@ def evaluate_in(
     *,
     cards: Cards | None = None,
     breakdown: bool = False,
+    robust: int | None = None,
+    latency: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return what `evaluate` does, of one of many students that share graph, cache and teachers."""
-    case = open_case(student, setup)
+    case, show = open_case(student, setup), progress or Silent()
+    if latency is not None:
+        choose_device(latency)  # refused now, not after the scores
     if case.split.setting == "production" and setup.cache is not None and not setup.teachers:
-        (progress or Silent()).note(
+        show.note(
             "the cache knows nothing of held-out nodes: without --teacher the teacher has no ind, "
             "so no prod and no test score"
         )
 
     def scores() -> dict[str, Any]:
         found = scores_of(case, breakdown)
-        return found if cards is None else {**found, "card": cards.card(case)}
+        if cards is not None:
+            found["card"] = cards.card(case)
+        if robust is not None:
+            found["robust"] = robust_of(case, robust, show)
+        if latency is not None:
+            found[LATENCY] = latency_of(case, latency, show)
+        return found
 
     inputs = case.inputs if cards is None else case.inputs | cards.inputs(case)
-    return _kept(out, _config(breakdown), inputs, force, scores, "student")
-
-
-def _config(breakdown: bool) -> dict[str, Any]:
-    return {"breakdown": True} if breakdown else {}
+    config = {"breakdown": breakdown or None, "robust": robust, LATENCY: latency}
+    return _kept(out, config, inputs, force, scores, "student")
 
 
 def evaluate_teachers(
@@ -110,7 +128,7 @@ def evaluate_teachers(
         return result
 
     inputs = {"graph": fingerprint, **digests_of(opened)}
-    return _kept(out, _config(breakdown), inputs, force, scores, "teacher")
+    return _kept(out, {"breakdown": breakdown or None}, inputs, force, scores, "teacher")
 
 
 def _kept(
@@ -121,15 +139,23 @@ def _kept(
     scores: Callable[[], dict[str, Any]],
     summed_up: str,
 ) -> dict[str, Any]:
-    """Return scores, from the artefact at `out` if there is one, else computed and written."""
+    """Return scores, from the artefact at `out` if there is one, else computed and written.
+
+    What is None in the config was not asked for, and is not part of it.
+    """
     if out is None:
         return scores()
-    with Stage(out, "evaluation", config, inputs, 0, force) as stage:
+    asked = {key: value for key, value in config.items() if value is not None}
+    with Stage(out, "evaluation", asked, inputs, 0, force) as stage:
         if stage.finished is None:
             result = scores()
+            times = {key: result.pop(key) for key in (LATENCY,) if key in result}
             write_json(stage.path / EVALUATION, result)
-            stage.commit({part: result[summed_up][part] for part in ("val", "test")})
-    return read_json(out / EVALUATION)
+            stage.commit({part: result[summed_up][part] for part in ("val", "test")} | times)
+    kept = read_json(out / EVALUATION)
+    if LATENCY in asked:
+        kept[LATENCY] = open_artifact(out, "evaluation").record["summary"][LATENCY]
+    return kept
 
 
 def scores_of(case: Case, breakdown: bool = False) -> dict[str, Any]:

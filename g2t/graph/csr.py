@@ -58,9 +58,10 @@ class Csr:
 
     def rows(self, index_B: Tensor) -> "Csr":
         """Return the rows `index_B`, in that order."""
-        counts_B = self.counts_N[index_B]
+        first_B = self.start_N[index_B]
+        counts_B = self.start_N[index_B + 1] - first_B  # one row costs one row, not all of them
         start_B = F.pad(counts_B.cumsum(0), (1, 0))
-        ahead_B = self.start_N[index_B] - start_B[:-1]
+        ahead_B = first_B - start_B[:-1]
         take_E = torch.arange(int(start_B[-1]), device=start_B.device)
         take_E = take_E + torch.repeat_interleave(ahead_B, counts_B)
         value_E = None if self.value_E is None else self.value_E[take_E]

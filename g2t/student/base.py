@@ -175,9 +175,16 @@ class Student(nn.Module):
         """Learn the normalisation from the nodes of the cache."""
         self.normalize.fit(features)
 
-    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
+    def prepare(
+        self,
+        features: Features,
+        edges: Csr,
+        tokens: Tensor | None,
+        operator: Propagation | None = None,
+    ) -> Inputs:
         """Normalise what is known of the nodes, once, before batches are drawn from it.
 
+        `operator` is Â where it is not that of the edges at hand, such as rows of a larger one.
         A student without hops looks at neither edges nor tokens.
         """
         return Inputs(self.normalize(features))
@@ -238,7 +245,8 @@ def answers(
     Those of a student that votes are means over all fewer hops. Nodes are embedded once, `CHUNK`
     at a time.
     """
-    student.eval()
+    if student.training:
+        student.eval()  # walks over all modules: as long as an answer for one node
     device = next(student.parameters()).device
     asked = [student.hops if count is None else min(count, student.hops) for count in hops]
     heard = range(max(asked) + 1) if student.votes else sorted(set(asked))

@@ -3,6 +3,8 @@
 Shape letters: `B` nodes, `T` tokens, `M` landmarks, `D` width, `H` heads.
 """
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +38,24 @@ class Block(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(2 * width, width),
         )
+        #: Keys and values of the landmarks, [H, M, D / H] each, of a block that is settled.
+        self.fixed: tuple[Tensor, Tensor] | None = None
+
+    def settle(self) -> None:
+        """Compute what does not depend on the node once, until the block is trained again."""
+        with torch.no_grad():
+            self.fixed = self.landmark_pairs()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, which unsettles, or to answering."""
+        if mode:
+            self.fixed = None
+        return super().train(mode)
+
+    def landmark_pairs(self) -> tuple[Tensor, Tensor]:
+        """Return keys and values of the landmarks, [H, M, D / H] each."""
+        global_1MD = self.norm_landmarks(self.landmarks)[None]
+        return self._split(self.key(global_1MD))[0], self._split(self.value(global_1MD))[0]
 
     def forward(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
         """Return tokens [B, T, D]; a token that is not known is seen by no other."""
@@ -47,21 +67,17 @@ class Block(nn.Module):
 
     def _attend(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
         count, length, width = tokens_BTD.shape
-        global_MD = self.norm_landmarks(self.landmarks)
+        key_HMD, value_HMD = self.fixed or self.landmark_pairs()
         if not self.own_tokens:
             # One sequence of B·T queries over the M landmarks: nothing of a node reaches another.
             queries = self._split(self.query(tokens_BTD.reshape(1, -1, width)))
-            keys, values = (
-                self._split(self.key(global_MD[None])),
-                self._split(self.value(global_MD[None])),
-            )
-            mixed = F.scaled_dot_product_attention(queries, keys, values)
+            mixed = F.scaled_dot_product_attention(queries, key_HMD[None], value_HMD[None])
             return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
-        mixed = self._attend_both(tokens_BTD, global_MD, known_BT)
+        mixed = self._attend_both(tokens_BTD, key_HMD, value_HMD, known_BT)
         return self.output(mixed.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
 
     def _attend_both(
-        self, tokens_BTD: Tensor, global_MD: Tensor, known_BT: Tensor | None
+        self, tokens_BTD: Tensor, key_HMD: Tensor, value_HMD: Tensor, known_BT: Tensor | None
     ) -> Tensor:
         """Attend to the node's own tokens and the landmarks under one softmax, [B, H, T, D / H].
 
@@ -71,16 +87,13 @@ class Block(nn.Module):
         query_BHTD, key_BHTD, value_BHTD = (
             self._split(part(tokens_BTD)) for part in (self.query, self.key, self.value)
         )
-        key_HMD, value_HMD = (
-            self._split(part(global_MD[None]))[0] for part in (self.key, self.value)
-        )
         query_BHTD = query_BHTD * query_BHTD.shape[3] ** -0.5
         own_BHTT = query_BHTD @ key_BHTD.transpose(2, 3)
         if known_BT is not None:
             own_BHTT = own_BHTT.masked_fill(~known_BT[:, None, None], -torch.inf)
         score = torch.cat([own_BHTT, _shared(query_BHTD, key_HMD.transpose(1, 2))], 3)
         length = tokens_BTD.shape[1]
-        own_BHTT, far_BHTM = torch.split(score.softmax(3), [length, len(global_MD)], 3)
+        own_BHTT, far_BHTM = torch.split(score.softmax(3), [length, key_HMD.shape[1]], 3)
         mixed: Tensor = own_BHTT @ value_BHTD + _shared(far_BHTM, value_HMD)
         return mixed
 

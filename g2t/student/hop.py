@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from g2t.graph.csr import Csr, Features, take_rows
 from g2t.graph.linear import InputLinear, drop_entries
-from g2t.graph.structure import project_dense, propagation, some_neighbours
+from g2t.graph.structure import Propagation, project_dense, propagation, some_neighbours
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
 from g2t.student.block import Block
 from g2t.student.landmark import SIZES, AttentionSettings, AttentionTrainSettings
@@ -107,19 +107,30 @@ class Hop(Student):
     def fit(self, features: Features, edges: Csr, tokens: Tensor | None) -> None:
         """Learn the normalisation of every token."""
         if isinstance(features, Tensor):
-            self.normalize.fit(self._all_tokens(features, edges, tokens))
+            operator = propagation(edges) if tokens is None else None
+            self.normalize.fit(self._all_tokens(features, operator, tokens))
 
-    def prepare(self, features: Features, edges: Csr, tokens: Tensor | None) -> Inputs:
+    def prepare(
+        self,
+        features: Features,
+        edges: Csr,
+        tokens: Tensor | None,
+        operator: Propagation | None = None,
+    ) -> Inputs:
         """Take stored tokens, or make them: ahead for dense features, in every step for sparse."""
         near_NS = some_neighbours(edges, self.neighbours) if self.neighbours else None
+        if tokens is None and operator is None:
+            operator = propagation(edges)
         if isinstance(features, Tensor):
-            tokens = self.normalize(self._all_tokens(features, edges, tokens))
-        operator = propagation(edges) if tokens is None else None
-        return Inputs(features, tokens, operator, near_NS)
+            tokens = self.normalize(self._all_tokens(features, operator, tokens))
+        return Inputs(features, tokens, operator if tokens is None else None, near_NS)
 
-    def _all_tokens(self, features: Tensor, edges: Csr, tokens: Tensor | None) -> Tensor:
+    def _all_tokens(
+        self, features: Tensor, operator: Propagation | None, tokens: Tensor | None
+    ) -> Tensor:
         if tokens is None:
-            tokens = project_dense(features, propagation(edges), self.hops)
+            assert operator is not None
+            tokens = project_dense(features, operator, self.hops)
         hops_NTF = torch.cat([features[:, None].float(), tokens.float()], 1)
         if not self._high_pass:
             return hops_NTF

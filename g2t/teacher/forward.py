@@ -42,10 +42,15 @@ def check_graph_of(teacher: Teacher | TeacherFile, name: str, fingerprint: str) 
         )
 
 
-@torch.inference_mode()
 def trace(teacher: Teacher, graph: Graph) -> Trace:
     """Run a teacher over its graph; row i belongs to `teacher.split.nodes[i]`."""
     check_graph_of(teacher, graph.name, graph.fingerprints()["graph"])
+    return trace_any(teacher, graph)
+
+
+@torch.inference_mode()
+def trace_any(teacher: Teacher, graph: Graph) -> Trace:
+    """Run a teacher over a graph of the same nodes, such as its own with other edges."""
     scaling = teacher.facts["features"]["scaling"]
     features, structure = observed(graph, teacher.split, scaling, torch.device("cpu"))
     result: Trace = teacher.model(features, structure)

@@ -44,7 +44,14 @@ class NeighbourSampler(BaseSampler):
         place_E = place_N[source_E]
         place_N[node] = -1
         metadata = (index.input_id, index.time)
-        return SamplerOutput(node, row=place_E, col=target_E, edge=None, metadata=metadata)
+        return SamplerOutput(
+            node,
+            row=place_E,
+            col=target_E,
+            edge=None,
+            num_sampled_nodes=[len(part) for part in found],
+            metadata=metadata,
+        )
 
     def _draw(self, node_B: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """Return the sources drawn for some nodes, and the row of each among these nodes."""

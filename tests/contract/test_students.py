@@ -21,7 +21,9 @@ from g2t.student.base import (
 )
 from g2t.student.block import Block, start_landmarks
 from g2t.student.hop import Hop
+from g2t.student.landmark import Landmark
 from g2t.student.normalize import Kind, Normalize
+from g2t.student.settled import Settled
 
 NODES, WIDTH, CLASSES = 23, 12, 3
 
@@ -340,5 +342,30 @@ def test_attention_to_tokens_and_landmarks_is_that_of_one_sequence() -> None:
             block._split(block.value(both)),
             attn_mask=mask,
         )
-        found = block._attend_both(tokens_BTD, global_MD, known)
+        found = block._attend_both(tokens_BTD, *block.landmark_pairs(), known)
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_a_settled_block_says_the_same_and_training_unsettles_it() -> None:
+    torch.manual_seed(0)
+    block, tokens_BTD = Block(16, 4, 5, 0.0, own_tokens=False).eval(), torch.randn(6, 1, 16)
+    before = block(tokens_BTD, None)
+    block.settle()
+    assert torch.equal(block(tokens_BTD, None), before)
+    block.train()
+    with torch.no_grad():
+        block.landmarks.add_(torch.randn(5, 16))
+    assert not torch.allclose(block.eval()(tokens_BTD, None), before)
+
+
+@both_kinds
+def test_a_settled_landmark_answers_as_the_student_does(kind: str) -> None:
+    student = student_called("landmark", kind).eval()
+    assert isinstance(student, Landmark)
+    with torch.no_grad():
+        for parameter in student.parameters():  # norms and biases that do something
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    inputs = ready(student, kind)
+    torch.testing.assert_close(
+        Settled(student)(inputs.features), predict(student, inputs), atol=1e-4, rtol=1e-4
+    )

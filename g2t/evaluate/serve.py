@@ -1,0 +1,190 @@
+"""Models as they are served: asked about a few nodes, they fetch what they read and answer.
+
+Features and edges lie ready in the machine's memory as a model reads them (normalised, scaled);
+what a call fetches goes to the device. Nodes are named by their places among those in use.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from g2t.artifact import Artifact
+from g2t.evaluate.case import Case
+from g2t.graph.bundle import Graph
+from g2t.graph.csr import Csr, Features, take_rows
+from g2t.graph.neighbourhood import Around, head
+from g2t.graph.splits import Split
+from g2t.graph.structure import Propagation, induced, propagation, torch_csr
+from g2t.network import WEIGHTS
+from g2t.student.base import Inputs, Student, answers
+from g2t.student.block import Block
+from g2t.student.hop import Hop
+from g2t.student.landmark import Landmark
+from g2t.student.settled import Settled
+
+if TYPE_CHECKING:
+    from g2t.teacher.store import Teacher
+
+#: Nodes up to which a student of hops takes rows of Â^k, not all of Â^k X.
+NARROW = 64
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model ready to be asked: `ask` takes places [B], returns logits [B, C] and nodes read.
+
+    `facts` say who it is and what it reads; `size` how large it is.
+    """
+
+    ask: Callable[[Tensor], tuple[Tensor, int]]
+    facts: dict[str, Any]
+    size: dict[str, int]
+
+
+def served(case: Case, device: torch.device) -> list[Served]:
+    """Return the student, with no and with all hops where it has hops, and every teacher twice.
+
+    The student that gives the test score stands first. In production all nodes are in use.
+    """
+    graph, split = case.setup.graph, case.split.whole
+    models = _students(case, graph, split, device)
+    for number, teacher in enumerate(case.setup.speakers, 1):
+        models += _teachers(teacher, number, graph, split, device)
+    return models
+
+
+def _students(case: Case, graph: Graph, split: Split, device: torch.device) -> list[Served]:
+    student, known = case.student.model, case.student
+    facts = {"role": "student", "name": known.name, "member": None, "fanouts": None}
+    size = _size(known.artifact, student)
+    if isinstance(student, Hop):
+        hops = Hops(student, graph, split, device)
+        return [
+            Served(hops.asked(count), {**facts, "fetch": fetch, "hops": count}, size)
+            for fetch, count in (("full", student.hops), ("none", 0))
+        ]
+    return [
+        Served(alone(student, graph, split, device), {**facts, "fetch": "none", "hops": None}, size)
+    ]
+
+
+def settled(student: Student, device: torch.device) -> Student:
+    """Return a copy on a device that has computed once what does not depend on the node."""
+    model = copy.deepcopy(student).to(device).eval()
+    for block in model.blocks:
+        if isinstance(block, Block):
+            block.settle()
+    return model
+
+
+def alone(
+    student: Student, graph: Graph, split: Split, device: torch.device
+) -> Callable[[Tensor], tuple[Tensor, int]]:
+    """Return how a student is asked that reads a node's own features and nothing else."""
+    inputs = student.prepare(
+        student.read(take_rows(graph.features, split.nodes)),
+        induced(graph.edges, split.nodes),
+        None,
+    )
+    if isinstance(student, Landmark):
+        fast = Settled(copy.deepcopy(student).to(device))
+
+        def ask(place_B: Tensor) -> tuple[Tensor, int]:
+            return fast(take_rows(inputs.features, place_B).to(device)), len(place_B)
+
+        return ask
+    model = settled(student, device)
+
+    def ask_whole(place_B: Tensor) -> tuple[Tensor, int]:
+        fetched = Inputs(take_rows(inputs.features, place_B)).to(device)
+        return answers(model, fetched, torch.arange(len(place_B)), (None,))[0], len(place_B)
+
+    return ask_whole
+
+
+class Hops:
+    """A student of hops that makes its tokens when it is asked, from the rows of Â within reach."""
+
+    def __init__(self, student: Hop, graph: Graph, split: Split, device: torch.device) -> None:
+        self.student, self.model, self.device = student, settled(student, device), device
+        self.features = student.read(take_rows(graph.features, split.nodes))
+        matrix = propagation(induced(graph.edges, split.nodes)).matrix
+        parts = matrix.crow_indices(), matrix.col_indices(), matrix.values()
+        self.around = Around(Csr(*parts, len(split.nodes)))
+
+    def asked(self, hops: int) -> Callable[[Tensor], tuple[Tensor, int]]:
+        """Return how it is asked with some hops at hand."""
+        return lambda place_B: self.ask(place_B, hops)
+
+    @torch.inference_mode()
+    def ask(self, place_B: Tensor, hops: int) -> tuple[Tensor, int]:
+        """Return logits [B, C] of distinct nodes with some hops at hand, and the nodes read."""
+        ball = self.around.ball(place_B, hops)
+        features = take_rows(self.features, ball.node_R)
+        rows = head(ball.rows, len(ball.rows), len(ball.node_R))
+        count = len(place_B)
+        if count <= NARROW and not self.student.neighbours:
+            own = take_rows(self.features, place_B)
+            tokens_BKF = row_tokens(rows, features, count, self.student.hops)
+            inputs = self.student.prepare(own, rows, tokens_BKF)
+        else:
+            inputs = self.student.prepare(features, rows, None, Propagation(torch_csr(rows)))
+        said = answers(self.model, inputs.to(self.device), torch.arange(count), (hops,))
+        return said[0], len(ball.node_R)
+
+
+def row_tokens(operator: Csr, features: Features, count: int, hops: int) -> Tensor:
+    """Return the hop tokens of the first nodes, float32 [B, K, F]: Âx … Â^K x.
+
+    As (e_b Â^k) X, which is narrow for few nodes, where Â^k X is as wide as the features.
+    """
+    turned, width = operator.scipy().T, features.shape[1]
+    weight_RB = np.eye(len(operator), count, dtype=np.float32)
+    weights = []
+    for _ in range(hops):
+        weight_RB = turned @ weight_RB
+        weights.append(weight_RB)
+    weight_RX = np.concatenate(weights, 1)
+    if isinstance(features, Csr):
+        found_XF = torch.from_numpy((features.scipy().T @ weight_RX).T.copy())
+    else:
+        found_XF = torch.from_numpy(weight_RX).t() @ features.float()
+    return found_XF.view(hops, count, width).transpose(0, 1)
+
+
+def _teachers(
+    teacher: "Teacher", number: int, graph: Graph, split: Split, device: torch.device
+) -> list[Served]:
+    from g2t.teacher.fetch import Drawn, Fetch, Full, service
+    from g2t.teacher.settings import FANOUT
+
+    scaling, reach = teacher.facts["features"]["scaling"], teacher.model.reach
+    ready = service(copy.deepcopy(teacher.model), graph, split, scaling, device)
+    fanouts = [FANOUT] * reach
+    facts = {"role": "teacher", "name": teacher.name, "member": number, "hops": reach}
+    size = _size(teacher.artifact, teacher.model)
+
+    def asked(fetch: Fetch) -> Callable[[Tensor], tuple[Tensor, int]]:
+        return lambda place_B: ready.ask(fetch, place_B)
+
+    return [
+        Served(
+            asked(Full(ready.structure, reach)), {**facts, "fetch": "full", "fanouts": None}, size
+        ),
+        Served(
+            asked(Drawn(ready.structure, fanouts, 0)),
+            {**facts, "fetch": "drawn", "fanouts": fanouts},
+            size,
+        ),
+    ]
+
+
+def _size(artifact: Artifact, model: torch.nn.Module) -> dict[str, int]:
+    """Return the number of parameters, and the bytes of the weights on disk."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "bytes": (artifact.path / WEIGHTS).stat().st_size}
