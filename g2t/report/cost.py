@@ -1,88 +1,112 @@
-"""Latency beside score, and scores under damage: blocks `latency` and `robust` of evaluations."""
+"""What an answer costs, and scores on worse graphs: from `g2t.latency/1` and `g2t.robust/1`.
 
-from collections.abc import Iterator, Mapping
+Both return None where no evaluation has such a block.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from g2t.metrics import spread
 from g2t.recipe import TEACHER
 from g2t.report.blocks import MODELS, blocks
-from g2t.report.gather import Cell
+from g2t.report.gather import Cell, Entry, Row
 
-#: The median of the seconds that one answer takes, in thousandths.
-P50 = "p50_ms"
-#: What a setting of a damage is called, where it is a number.
-LEVELS = ("level", "share", "amount", "std")
+#: A point of the chart: the model's name, and its hops where these are not all.
+Point = tuple[str, int | None]
 
 
 def latency(cell: Cell) -> list[dict[str, Any]] | None:
-    """Return of each student, and of its teacher, the median latency of one node and its score."""
-    points: list[dict[str, Any]] = []
+    """Return of each student and its teacher how long one answer takes, and the test score.
+
+    `p50_ms` is the median of calls for one node, over seeds their mean; `nodes_per_second` that of
+    the largest batch. Teachers read all neighbours, and of several the sum counts.
+    """
+    found: dict[Point, list[dict[str, Any]]] = {}
     for row in cell.rows:
-        known = [dict(_p50s(block)) for block in blocks(row, "latency")]
-        for model in MODELS:
-            values = [seed[model] for seed in known if model in seed]
-            scores = [(entry.result.get(model) or {}).get("test") for entry in row.entries.values()]
-            score = spread(scores)["mean"]
-            label = row.label if model != TEACHER else TEACHER
-            if values and score is not None and label not in [point["label"] for point in points]:
-                mean = sum(values) / len(values)
-                points.append({"label": label, P50: mean, "score": score, "seeds": len(values)})
-    return points or None
+        for entry in row.entries.values():
+            timed = entry.result.get("latency")
+            for key, figures in _points(row, entry, timed) if timed else ():
+                if key != (TEACHER, None) or _first_speaks(found, key, row.label):
+                    found.setdefault(key, []).append({**figures, "of": row.label})
+    points = [
+        {
+            "label": label,
+            "hops": hops,
+            "seeds": len(every),
+            **{name: _mean([known[name] for known in every]) for name in FIGURES},
+        }
+        for (label, hops), every in found.items()
+    ]
+    return sorted(points, key=lambda point: point["label"] != TEACHER) or None
 
 
-def _p50s(block: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield student and teacher with the first median that stands below their names."""
-    for model in MODELS:
-        value = _first_p50(block.get(model))
-        if value is not None:
-            yield model, value
+#: What a point says.
+FIGURES = ("p50_ms", "nodes_per_second", "parameters", "bytes", "score")
 
 
-def _first_p50(block: Any) -> float | None:
-    if not isinstance(block, Mapping):
-        return None
-    value = block.get(P50)
-    if isinstance(value, int | float):
-        return float(value)
-    below = (_first_p50(part) for part in block.values())
-    return next((found for found in below if found is not None), None)
+def _first_speaks(found: Mapping[Point, Sequence[Mapping[str, Any]]], key: Point, of: str) -> bool:
+    """Tell whether a teacher is timed beside the first student; others timed it again."""
+    return key not in found or found[key][0]["of"] == of
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    mean: float | None = spread(values)["mean"]
+    return mean
+
+
+def _points(
+    row: Row, entry: Entry, timed: Mapping[str, Any]
+) -> Iterator[tuple[Point, dict[str, Any]]]:
+    """Yield what was timed together: the student, it without hops, and the teachers' sum."""
+    student = entry.result.get("student") or {}
+    models = timed["models"]
+    for index, model in enumerate(known for known in models if known["role"] == "student"):
+        bare = index > 0 and model["hops"] == 0
+        score = student["by_hops"].get("0", {}).get("test") if bare else student["test"]
+        if index == 0 or bare:
+            yield (row.label, 0 if bare else None), {**_cost([model]), "score": score}
+    full = [known for known in models if known["role"] == TEACHER and known["fetch"] == "full"]
+    if full:
+        score = (entry.result.get(TEACHER) or {}).get("test")
+        yield (TEACHER, None), {**_cost(full), "score": score}
+
+
+def _cost(models: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the cost of models that are asked one after the other."""
+    one, many = ([model["batches"][which] for model in models] for which in (0, -1))
+    return {
+        "p50_ms": sum(batch["p50_ms"] for batch in one),
+        "nodes_per_second": 1 / sum(1 / batch["nodes_per_second"] for batch in many),
+        "parameters": sum(model["parameters"] for model in models),
+        "bytes": sum(model["bytes"] for model in models),
+    }
 
 
 def robust(cell: Cell) -> dict[str, list[dict[str, Any]]] | None:
-    """Return of each damage a curve per student and of the teacher: score by level, over seeds."""
+    """Return of each corruption a curve per student and one of the teacher: score by share.
+
+    Over seeds: mean and deviation of the means over draws; of one seed those of its draws.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for row in cell.rows:
-        seeds = blocks(row, "robust")
-        names = [name for name, part in (seeds[0] if seeds else {}).items() if _is_curve(part)]
-        for name in names:
-            lines = found.setdefault(name, [])
-            curves = [seed[name] for seed in seeds if _is_curve(seed.get(name))]
+        seeds = [block["curves"] for block in blocks(row, "robust")]
+        for kind in seeds[0] if seeds else ():
+            lines = found.setdefault(kind, [])
             for model in MODELS:
                 label = row.label if model != TEACHER else TEACHER
-                line = _line(curves, model)
-                if line is not None and label not in [known["label"] for known in lines]:
-                    lines.append({"label": label, **line})
-    return {name: lines for name, lines in found.items() if lines} or None
+                curves = [seed[kind][model] for seed in seeds if model in (seed.get(kind) or {})]
+                if curves and label not in [line["label"] for line in lines]:
+                    lines.append({"label": label, **_curve(curves)})
+    return {kind: lines for kind, lines in found.items() if lines} or None
 
 
-def _is_curve(part: Any) -> bool:
-    steps = part if isinstance(part, list) else []
-    return bool(steps) and all(isinstance(s, Mapping) and _level(s) is not None for s in steps)
-
-
-def _level(step: Mapping[str, Any]) -> float | None:
-    return next((float(step[key]) for key in LEVELS if key in step), None)
-
-
-def _line(curves: list[list[Mapping[str, Any]]], model: str) -> dict[str, Any] | None:
-    levels = [_level(step) for step in curves[0]]
-    same = [curve for curve in curves if [_level(step) for step in curve] == levels]
-    scores = [spread([_score(curve[i].get(model)) for curve in same]) for i in range(len(levels))]
-    if all(score["mean"] is None for score in scores):
-        return None
-    return {"levels": levels, "scores": scores}
-
-
-def _score(value: Any) -> float | None:
-    found = value.get("test") if isinstance(value, Mapping) else value
-    return float(found) if isinstance(found, int | float) else None
+def _curve(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    shares = [point["share"] for point in seeds[0]]
+    alike = [seed for seed in seeds if [point["share"] for point in seed] == shares]
+    scores = []
+    for index in range(len(shares)):
+        points = [seed[index] for seed in alike]
+        several = len(points) > 1
+        found = spread([point["mean"] for point in points]) if several else points[0]
+        scores.append({key: found[key] for key in ("mean", "std", "values")})
+    return {"shares": shares, "scores": scores, "seeds": len(alike)}

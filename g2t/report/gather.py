@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from g2t.artifact import METRICS, Artifact, file_digest, read_json
+from g2t.artifact import METRICS, Artifact, content_digest, file_digest, read_json
 from g2t.network import FACTS
 from g2t.recipe import TEACHER
 from g2t.report.find import Found, read_evaluation
@@ -108,6 +108,8 @@ class Entry:
     def inputs(self) -> dict[str, str]:
         """Digests of all that the report shows of it."""
         named = {f"evaluation-{i}": artifact.digest for i, artifact in enumerate(self.evaluations)}
+        if self.result.get("latency") is not None:
+            named["latency"] = content_digest(self.result["latency"])  # in no digest of its own
         if self.student is not None:
             named["student"] = self.student.digest
             if (self.student.path / METRICS).is_file():

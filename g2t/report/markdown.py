@@ -63,23 +63,26 @@ def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
     if cell["latency"] is not None:
         yield from ("### Latency of one node", "")
         yield from _table(
-            ["model", "p50, ms", "score"],
-            [
-                [p["label"], f"{p['p50_ms']:.3g}", words.percent(p["score"])]
-                for p in cell["latency"]
-            ],
+            ["model", "p50, ms", "nodes/s in batches", "parameters", "bytes", "score"],
+            [_cost(point) for point in cell["latency"]],
         )
-    for damage, lines in (cell["robust"] or {}).items():
-        yield from (f"### Robustness: {_plain(damage)}", "")
-        levels = [f"{level:g}" for level in lines[0]["levels"]]
+    for kind, lines in (cell["robust"] or {}).items():
+        yield from (f"### Robustness: {_plain(kind)}, share in %", "")
+        shares = [f"{100 * share:g}" for share in lines[0]["shares"]]
         yield from _table(
-            ["model", *levels],
+            ["model", *shares],
             [[line["label"], *map(words.spread_text, line["scores"])] for line in lines],
         )
     if cell["absent"]:
         yield from ("### Not shown", "")
         yield from (f"- {words.TITLES[k]}: `{command}`" for k, command in cell["absent"].items())
         yield ""
+
+
+def _cost(point: Mapping[str, Any]) -> list[str]:
+    figures = [f"{point['p50_ms']:.3g}", f"{point['nodes_per_second']:.0f}"]
+    sizes = [f"{point[name]:.0f}" for name in ("parameters", "bytes")]
+    return [words.variant(point), *figures, *sizes, words.percent(point["score"])]
 
 
 def _headline(cell: Mapping[str, Any]) -> Iterator[str]:

@@ -187,15 +187,26 @@ def cloud(
     return paper.svg
 
 
-def scatter(
-    name: str, alt: str, points: Sequence[tuple[int | None, float, float]], x_label: str
-) -> str:
-    """Draw one mark per series (its number, x, y) over a logarithmic x axis."""
+@dataclass(frozen=True)
+class Point:
+    """A model at one place; `hollow` marks a variant of a series."""
+
+    series: int | None
+    x: float
+    y: float
+    hollow: bool = False
+
+
+def scatter(name: str, alt: str, points: Sequence[Point], x_label: str) -> str:
+    """Draw models over a logarithmic x axis; the teacher is a star."""
     with sheet(name, alt) as paper:
         axes = paper.axes
-        for series, x, y in points:
-            mark = "*" if series is None else MARKS[series % SERIES]
-            axes.plot([x], [y], mark, color=colour(series), markersize=9)
+        for point in points:
+            own = colour(point.series)
+            mark = "*" if point.series is None else MARKS[point.series % SERIES]
+            size = 12 if point.series is None else 8
+            fill = PAPER if point.hollow else own
+            axes.plot([point.x], [point.y], mark, color=own, markersize=size, markerfacecolor=fill)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
