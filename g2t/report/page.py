@@ -10,7 +10,7 @@ from g2t.report.figures import figures_of
 from g2t.report.figures.canvas import SERIES
 
 #: Width and height of the strip of scores in the headline table.
-STRIP = (132, 18)
+STRIP = (110, 18)
 #: The marks of matplotlib's series, as paths within ± 4.
 SHAPES = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0",
@@ -22,6 +22,8 @@ SHAPES = (
     "M-4 -2L-2 -4L0 -2L2 -4L4 -2L2 0L4 2L2 4L0 2L-2 4L-4 2L-2 0z",
     "M0 -4.4L4.2 -1.3L2.6 3.6H-2.6L-4.2 -1.3z",
 )
+#: The teacher's, where it is no line.
+STAR = "M0 -5.5L1.3 -1.8L5.2 -1.7L2.1 .7L3.2 4.5L0 2.2L-3.2 4.5L-2.1 .7L-5.2 -1.7L-1.3 -1.8z"
 
 
 def page_of(content: Mapping[str, Any]) -> str:
@@ -36,7 +38,13 @@ def page_of(content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    plain.globals |= {"w": words, "shapes": SHAPES, "strip": STRIP, "TEACHER": TEACHER}
+    plain.globals |= {
+        "w": words,
+        "shapes": SHAPES,
+        "star": STAR,
+        "strip": STRIP,
+        "TEACHER": TEACHER,
+    }
     cells = [
         {
             "facts": cell,

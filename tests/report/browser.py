@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,11 @@ FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--remote-debugging-pipe",
+)
+#: The browser reads commands from 3 and writes answers to 4.
+ARRANGE = (
+    "import os, sys; one, other = [os.dup(int(n)) for n in sys.argv[1:3]]; "
+    "os.dup2(one, 3); os.dup2(other, 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
 #: Seconds until an answer must be there.
 PATIENCE = 60.0
@@ -40,18 +46,13 @@ class Browser:
         read_3, self._write = os.pipe()
         self._read, write_4 = os.pipe()
 
-        def arrange() -> None:  # the browser reads commands from 3 and writes answers to 4
-            one, other = os.dup(read_3), os.dup(write_4)
-            os.dup2(one, 3)
-            os.dup2(other, 4)
-
+        launch = [sys.executable, "-c", ARRANGE, str(read_3), str(write_4)]
         self._process = subprocess.Popen(
-            [found, *FLAGS, f"--user-data-dir={home}", "about:blank"],
+            [*launch, found, *FLAGS, f"--user-data-dir={home}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=arrange,
-            close_fds=False,
+            pass_fds=(read_3, write_4),
         )
         os.close(read_3)
         os.close(write_4)

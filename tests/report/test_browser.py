@@ -57,6 +57,15 @@ COLLISIONS = """
 })()
 """
 
+#: Numbers that stand twice at one axis: their differences would be rounded away.
+TWINS = """
+[...document.querySelectorAll("figure:not([id$=card]) .panel svg")].flatMap(svg => {
+  const ends = [...svg.querySelectorAll("text")].filter(text => text.style.textAnchor === "end")
+    .map(text => text.textContent);
+  return ends.filter((text, i) => ends.indexOf(text) !== i);
+})
+"""
+
 FIGURES = """
 [...document.querySelectorAll("figure")].map(figure => ({
   name: figure.id.replace(/^c\\d+-/, ""),
@@ -136,6 +145,7 @@ def test_everything_is_there_fits_and_can_be_read(
         assert figure["caption"] > 20
     assert browser.value(MISFITS) == []
     assert browser.value(COLLISIONS) == []
+    assert browser.value(TWINS) == []
     seen = browser.value(CONTRAST)
     assert (seen["back"] < 0.1) == (scheme == "dark")
     assert seen["count"] > 50

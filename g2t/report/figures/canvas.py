@@ -115,11 +115,15 @@ def inline(svg: str, name: str, alt: str) -> str:
     body = re.sub(r"url\(#", rf"url(#{name}-", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     body = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", body)
-    body = re.sub(r"-?\d+\.\d{3,}", _two_decimals, body)
+    body = re.sub(r"<[^>]*>", _short_numbers, body)  # in tags alone: texts are ticks
     body = re.sub(r"#(0a0a0[0-7]|0[1-6]0[1-6]0[1-6])\b", _variable, body)
     body = re.sub(r"\s*\n\s*", "\n", body)
     label = escape(alt, quote=True)
     return f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">\n{body}</svg>'
+
+
+def _short_numbers(tag: re.Match[str]) -> str:
+    return re.sub(r"-?\d+\.\d{3,}", _two_decimals, tag[0])
 
 
 def _two_decimals(match: re.Match[str]) -> str:

@@ -11,8 +11,9 @@ LINE, MARGIN = 22, 48
 LEAST, MOST = -0.5, 1.5
 #: Width and height of a cloud.
 CLOUD = 220
-#: Cells in a row that have room for a figure, and letters of a name beside a row.
-MOST_FIGURES, MOST_LETTERS = 14, 24
+#: Cells in a row that have room for a figure, letters of a name beside a row, and cells that a row
+#: has room for at least: one alone would be a bar.
+MOST_FIGURES, MOST_LETTERS, LEAST_CELLS = 14, 24, 5
 #: Marks on a long curve.
 MARKS_EVERY = 6
 
@@ -38,6 +39,8 @@ def lines(
     log: bool = False,
 ) -> str:
     """Draw lines with their ranges as bands; `ticks` are places on the x axis with their names."""
+    from matplotlib.ticker import MaxNLocator
+
     with sheet(name, alt) as paper:
         axes = paper.axes
         axes.grid(axis="x", visible=False)
@@ -64,6 +67,8 @@ def lines(
         if ticks is not None:
             axes.set_xticks(list(ticks), list(ticks.values()))
             axes.margins(x=0.08)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
         axes.set_xlabel(x_label)
     return paper.svg
 
@@ -145,7 +150,7 @@ def heat(name: str, alt: str, rows: Mapping[str, Sequence[float | None]], x_labe
                 text = "–" if value is None else f"{100 * value:.0f}"
                 if width <= MOST_FIGURES:
                     axes.text(column + 1, index, text, ha="center", va="center", fontsize=9)
-        axes.set_xlim(0.5, width + 0.5)
+        axes.set_xlim(0.5, max(width, LEAST_CELLS) + 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xticks(range(1, width + 1, -(-width // MOST_FIGURES)))
         axes.set_yticks(range(len(rows)), [_fit(label) for label in rows])

@@ -112,7 +112,7 @@ def _latency(cell: Mapping[str, Any], names: Names, metric: str, name: str) -> F
     )
     hollow = "no hop at hand" if any(point.hollow for point in points) else ""
     panels = (Panel(f"{metric}, %, against latency", svg),) if points else ()
-    return Figure(name, "Latency and score", caption, panels, names.key(part), hollow)
+    return Figure(name, "Latency and score", caption, panels, names.key(part), hollow, "marks")
 
 
 def _best(cell: Mapping[str, Any]) -> str:

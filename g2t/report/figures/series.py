@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from g2t.recipe import TEACHER
 from g2t.report.figures.canvas import SERIES
@@ -24,7 +24,7 @@ class Panel:
 class Figure:
     """Drawings that belong together: a title, a caption, and a key of their series.
 
-    `hollow` is what hollow marks mean; `points` says that series are points without marks.
+    `hollow` is what hollow marks mean.
     """
 
     name: str
@@ -33,19 +33,22 @@ class Figure:
     panels: tuple[Panel, ...]
     key: tuple[Key, ...] = ()
     hollow: str = ""
-    points: bool = False
+    key_style: Literal["lines", "marks", "points"] = "lines"
 
 
 class Names:
     """The series of a cell: every student has one colour and mark on the whole page.
 
-    Only the first `SERIES` students are drawn, so that no two look alike.
+    Only the first `SERIES` students are drawn, so that no two look alike; the one that validation
+    chose is among them.
     """
 
     def __init__(self, cell: Mapping[str, Any]) -> None:
         students = [row for row in cell["headline"]["rows"] if row["role"] == "student"]
         labels = [row["label"] for row in students]
-        self.left_out = max(len(labels) - SERIES, 0)
+        chosen = cell["headline"]["chosen"]
+        if chosen in labels[SERIES:]:
+            labels[SERIES - 1] = chosen
         self._series: dict[str, int | None] = {
             label: index for index, label in enumerate(labels[:SERIES])
         }

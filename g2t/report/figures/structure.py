@@ -53,7 +53,13 @@ def card(cell: Mapping[str, Any], names: Names, metric: str, name: str) -> Figur
     )
     hollow = "no hop at hand" if any(row["hops"] is not None for _, row in drawn) else ""
     return Figure(
-        name, "Inherited structure", caption, tuple(panels), names.key(part["rows"]), hollow
+        name,
+        "Inherited structure",
+        caption,
+        tuple(panels),
+        names.key(part["rows"]),
+        hollow,
+        "marks",
     )
 
 
@@ -86,4 +92,4 @@ def projection(cell: Mapping[str, Any], names: Names, metric: str, name: str) ->
         f"Embeddings of the last block, seed {seed}, all hops at hand; the same nodes everywhere, "
         "drawn at random. Axes have no unit."
     )
-    return Figure(name, "Embeddings", caption, tuple(panels), tuple(key), points=True)
+    return Figure(name, "Embeddings", caption, tuple(panels), tuple(key), key_style="points")
