@@ -37,7 +37,7 @@ def report(
     Evaluations of one student are joined, so a card made later can be given beside the run. Parts
     that no evaluation has are left out, with the command that gives them.
 
-    Needs matplotlib and jinja2: pip install 'g2t[report]'. With scikit-learn there is t-SNE too.
+    Needs the extra report (matplotlib, jinja2); with scikit-learn there is t-SNE too.
 
     Examples:
 

@@ -43,7 +43,8 @@ class Found:
         kind = kind_of(path)
         if kind == "evaluation":
             artifact = open_artifact(path, kind)
-            if artifact.path not in [known.path for known in self.evaluations]:
+            known = [evaluation.path.resolve() for evaluation in self.evaluations]
+            if path.resolve() not in known:
                 self.evaluations.append(artifact)
         elif kind == "student":
             artifact = open_artifact(path, kind)
@@ -101,7 +102,7 @@ def _find_in(run: Path, found: Found) -> None:
         return
     try:
         parts = list(named(record))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(
             f"{run / RECORD} is damaged: {error}", "run the same g2t run again"
         ) from None

@@ -11,6 +11,7 @@ from g2t.errors import InputError, IntegrityError
 from g2t.report.content import content_of
 from g2t.report.find import find
 from g2t.report.gather import gather
+from g2t.report.page import page_of
 from g2t.runtime import Silent
 from made import evaluation, keep, scores, timed, worsened
 
@@ -180,6 +181,27 @@ def test_evaluations_that_differ_are_told_of(tmp_path: Path) -> None:
     (cell,) = content(tmp_path / "b", tmp_path / "a")["cells"]
     assert rows_of(cell)["mlp"]["test"]["mean"] == 0.9
     assert "differ" in cell["notes"][0]
+
+
+def test_teachers_alone_have_their_row(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        made = evaluation(seed, None, 0.6 + seed / 10)
+        keep(tmp_path / f"seed-{seed}/evaluation-teacher", made, None)
+    (cell,) = content(tmp_path)["cells"]
+    assert list(rows_of(cell)) == ["teacher"]
+    assert rows_of(cell)["teacher"]["test"]["values"] == [0.6, 0.7]
+    assert cell["headline"]["chosen"] is None
+    assert page_of({"g2t": "0", "cells": [cell], "lineage": []}).count("<tr") == 1 + 1 + 1
+
+
+def test_students_of_two_teachers_are_held_against_their_own(tmp_path: Path) -> None:
+    for name, mine, taught in (("a", 0.8, 0.7), ("b", 0.8, 0.9)):
+        made = evaluation(0, scores("mlp", mine), taught)
+        keep(tmp_path / f"evaluation-{name}", made, name, teacher=name)
+    (cell,) = content(tmp_path)["cells"]
+    rows = rows_of(cell)
+    assert list(rows) == ["teacher of a", "teacher of b", "a", "b"]
+    assert [rows[name]["minus_teacher"]["mean"] for name in "ab"] == pytest.approx([0.1, -0.1])
 
 
 def test_graphs_and_settings_do_not_share_a_table(tmp_path: Path) -> None:

@@ -82,11 +82,9 @@ def _groups(cell: Mapping[str, Any], names: Names, metric: str, name: str) -> Fi
         svg = lines(f"{name}-{which}", alt, drawn, x_label=x_label, ticks=ticks)
         panels.append(Panel(f"{metric}, %, by {which}", svg))
     seeds = over(line["seeds"] for line in every)
+    also = " and by quarters of the local homophily" if cell["homophily"] is not None else ""
     nodes = ", ".join(f"{count:.0f}" for count in cell["degree"]["nodes"])
-    caption = (
-        f"Test nodes in groups, cut at the quartiles of the degree ({nodes} nodes) and at quarters "
-        f"of the local homophily. Band: ± std {seeds}."
-    )
+    caption = f"Test nodes by quartiles of the degree ({nodes} of them){also}. Band: ± std {seeds}."
     return Figure(name, "Where it is right", caption, tuple(panels), names.key(every))
 
 
