@@ -117,7 +117,9 @@ class Browser:
         size: Mapping[str, Any] = {"width": width, "height": 900, "deviceScaleFactor": 1}
         self.ask("Emulation.setDeviceMetricsOverride", **size, mobile=False)
         self.ask("Page.navigate", url=path.as_uri())
+        end = time.monotonic() + PATIENCE
         while self.value("document.readyState + location.protocol") != "completefile:":
+            assert time.monotonic() < end, f"{path} does not open"
             time.sleep(0.05)
 
     def value(self, script: str) -> Any:
