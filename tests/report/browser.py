@@ -27,7 +27,8 @@ FLAGS = (
 #: The browser reads commands from 3 and writes answers to 4.
 ARRANGE = (
     "import os, sys; one, other = [os.dup(int(n)) for n in sys.argv[1:3]]; "
-    "os.dup2(one, 3); os.dup2(other, 4); os.execv(sys.argv[3], sys.argv[3:])"
+    "os.dup2(one, 3); os.dup2(other, 4); os.set_inheritable(3, True); "
+    "os.set_inheritable(4, True); os.execv(sys.argv[3], sys.argv[3:])"
 )
 #: Seconds until an answer must be there.
 PATIENCE = 60.0
@@ -60,13 +61,20 @@ class Browser:
         self.events: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _open(self) -> None:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
         ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.ask(f"{domain}.enable")
-        return self
 
     def __exit__(
         self,
@@ -74,6 +82,9 @@ class Browser:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(10)
