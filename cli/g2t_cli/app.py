@@ -11,6 +11,7 @@ from g2t_cli.evaluate import evaluate
 from g2t_cli.export_features import export_features
 from g2t_cli.import_graph import import_graph
 from g2t_cli.output import emit_json, say_error
+from g2t_cli.report import report
 from g2t_cli.run import run
 from g2t_cli.teach import teach
 
@@ -27,6 +28,7 @@ app.command("distill")(distill)
 app.command("eval")(evaluate)
 app.command("run")(run)
 app.command("compare")(compare)
+app.command("report")(report)
 app.add_typer(cache.app, name="cache")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
