@@ -121,15 +121,15 @@ class Checkpoint:
         numbers: Mapping[str, Any],
         keep: Mapping[str, Tensor],
     ) -> None:
-        """Save when it is time to, and leave by `Stopped` when a signal to any rank asked for it."""
-        if self.ranks.first and (
-            asked or time.monotonic() - self._last >= self.every_seconds
-        ):
+        """Save when it is time to, and leave by `Stopped` where a signal to any rank asks for it."""
+        if self.ranks.first and (asked or time.monotonic() - self._last >= self.every_seconds):
             self.save(numbers, keep)
         if asked:
             self.ranks.wait()  # for the file: who leaves early may end the first rank too
             reason = stop.name or "a signal to another rank"
-            raise Stopped(f"stopped by {reason} after a checkpoint", "run the same command to go on")
+            raise Stopped(
+                f"stopped by {reason} after a checkpoint", "run the same command to go on"
+            )
 
 
 def save_state(

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from g2t.errors import G2TError, Stopped, UsageError
 
-#: By launcher, the variables that tell a process its number, how many there are, and its number on
-#: its host. SLURM_NTASKS will not do: a batch script has it too, with SLURM_PROCID 0, and runs once.
+#: By launcher, what tells a process its number, how many there are, and its number on its host.
+#: SLURM_NTASKS will not do: a batch script has it too, with SLURM_PROCID 0, and runs once.
 LAUNCHERS = (
     ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),

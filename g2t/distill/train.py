@@ -38,12 +38,15 @@ from g2t.runtime import (
 )
 from g2t.schedule import rate_factor
 from g2t.stage import Stage
-from g2t.student.base import Inputs, TrainSettings
+from g2t.student.base import Inputs, Student, TrainSettings, answers
 from g2t.student.store import TrainedStudent
 from g2t.task import task_loss
 
 #: Weight of the epochs before in the running mean of validation scores.
 RANK_DECAY = 0.8
+
+#: Worth of the validation loss beside the score.
+TIE_BREAK = 0.01
 
 #: Steps per epoch at least: a small graph in one batch would get too few.
 LEAST_STEPS = 4
@@ -164,9 +167,8 @@ def _train(
             check_finite(torch.tensor(val_loss), epoch)
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})
             progress.update("distill", epoch + 1, options.epochs, {**means, "val": val})
-            # Validation sets are small, their scores coarse: the running mean decides, so that a
-            # lucky epoch does not win, and the loss breaks ties.
-            rank = val - 0.01 * val_loss
+            # Validation sets are small: the running mean decides, so no lucky epoch wins.
+            rank = _rank(val, val_loss)
             state["rank"] = rank + RANK_DECAY * (state.get("rank", rank) - rank)
             if state["rank"] > state["best"].get("rank", float("-inf")):
                 found = {"epoch": epoch, "val": val, "val_loss": val_loss}
@@ -176,11 +178,12 @@ def _train(
                 break
             state |= {"epoch": epoch, "done": 0, "means": {}}
     student.load_state_dict(best_weights)
+    votes = _better_by_vote(student, lesson.inputs, cache)
     if ranks.first:
-        write_network(stage.path, lesson.facts, student.cpu())
+        write_network(stage.path, {**lesson.facts, "votes": votes}, student.cpu())
     best = state["best"]
     found = {key: best[key] for key in ("epoch", "val", "val_loss")}
-    return {**found, "rows_per_step": size}
+    return {**found, "rows_per_step": size, "votes": votes}
 
 
 def _learn(
@@ -230,11 +233,26 @@ def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:
 
 def _validate(lesson: Lesson, cache: Cache, ranks: Ranks) -> tuple[float, ...]:
     """Return metric and cross-entropy on the validation nodes, meaned over 0 … K hops at hand."""
-    rows = cache.parts.val
-    labels = cache.labels[rows]
-    scores, losses = [], []
-    for logits_BC in answers_together(ranks, lesson.averaged, lesson.inputs, rows):
-        logits = logits_BC.cpu()
-        scores.append(score(cache.manifest.metric, logits, labels))
-        losses.append(task_loss(cache.manifest.task, logits, labels).item())
+    said = answers_together(ranks, lesson.averaged, lesson.inputs, cache.parts.val)
+    scores, losses = zip(*(_scored(logits_BC, cache) for logits_BC in said), strict=True)
     return ranks.numbers_of_first(sum(scores) / len(scores), sum(losses) / len(losses))
+
+
+def _scored(logits_BC: Tensor, cache: Cache) -> tuple[float, float]:
+    """Return metric and cross-entropy of what is said of the validation nodes."""
+    logits, labels = logits_BC.cpu(), cache.labels[cache.parts.val]
+    loss = task_loss(cache.manifest.task, logits, labels).item()
+    return score(cache.manifest.metric, logits, labels), loss
+
+
+def _better_by_vote(student: Student, inputs: Inputs, cache: Cache) -> bool:
+    """Tell whether the mean over 0 … K hops is better on validation than all K alone."""
+    if student.hops == 0:
+        return False
+    said = answers(student, inputs, cache.parts.val, range(student.hops + 1))
+    return _rank(*_scored(torch.stack(said).mean(0), cache)) > _rank(*_scored(said[-1], cache))
+
+
+def _rank(val: float, val_loss: float) -> float:
+    """Return what validation ranks by: the score, which is coarse, and the loss where it ties."""
+    return val - TIE_BREAK * val_loss

@@ -153,6 +153,9 @@ class Student(nn.Module):
     WORD_DROPOUT: ClassVar[float] = 0.5
 
     hops = 0
+    #: Whether an answer with k hops at hand is the mean of those with 0, 1, … k of them: scales err
+    #: apart. Validation decides, for without a teacher those with few hops are of little use.
+    votes = False
     blocks: nn.ModuleList
     normalize: Normalize
     #: A fixed projection [F, W] that features go through first, of a cache that was made with one.
@@ -232,15 +235,18 @@ def answers(
 ) -> list[Tensor]:
     """Return logits for some nodes, [B, C], for each number of hops at hand (None: all).
 
-    Nodes are embedded once, `CHUNK` at a time.
+    Those of a student that votes are means over all fewer hops. Nodes are embedded once, `CHUNK`
+    at a time.
     """
     student.eval()
     device = next(student.parameters()).device
+    asked = [student.hops if count is None else min(count, student.hops) for count in hops]
+    heard = range(max(asked) + 1) if student.votes else sorted(set(asked))
     parts: list[list[Tensor]] = [[] for _ in hops]
     for index_C in torch.split(index_B.to(device), CHUNK):
         tokens_BTD = student.embed(inputs, index_C)
-        for part, count in zip(parts, hops, strict=True):
-            hops_C = None if count is None else torch.full_like(index_C, count)
-            output: Output = student(tokens_BTD, hops_C)
-            part.append(output.logits_BC)
+        said = {k: student(tokens_BTD, torch.full_like(index_C, k)).logits_BC for k in heard}
+        for part, count in zip(parts, asked, strict=True):
+            scales = [said[k] for k in heard if k <= count] if student.votes else [said[count]]
+            part.append(torch.stack(scales).mean(0))
     return [torch.cat(part) for part in parts]

@@ -44,6 +44,7 @@ def build(facts: dict[str, Any]) -> Student:
     )
     if features.get("projected_from") is not None:
         model.basis = torch.zeros(features["projected_from"], features["width"])
+    model.votes = facts.get("votes", False)
     return model
 
 

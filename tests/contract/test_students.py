@@ -104,6 +104,22 @@ def test_a_node_gets_the_same_answer_in_any_batch(
 
 @every_student
 @both_kinds
+@torch.inference_mode()
+def test_a_student_that_votes_says_the_mean_over_all_fewer_hops(name: str, kind: str) -> None:
+    student = student_called(name, kind)
+    student.votes = True
+    inputs = ready(student, kind)
+    tokens_BTD = student.embed(inputs, torch.arange(NODES))
+    scales = [student(tokens_BTD, torch.full((NODES,), k)).logits_BC for k in range(4)]
+    for hops in range(4):
+        expected = sum(scales[: hops + 1], torch.zeros(NODES, CLASSES)) / (hops + 1)
+        torch.testing.assert_close(predict(student, inputs, hops), expected, atol=1e-6, rtol=0)
+    if student.hops:
+        assert not torch.allclose(scales[0], scales[3], atol=1e-3)
+
+
+@every_student
+@both_kinds
 def test_shapes_and_one_embedding_per_block(name: str, kind: str) -> None:
     field = "layers" if name == "mlp" else "blocks"
     for count in (1, 3):
