@@ -4,6 +4,7 @@ One safetensors file holds every tensor (weights, optimiser, random state) and, 
 numbers as JSON. It gets its name when it is whole, and the one before stays beside it.
 """
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,7 @@ class Checkpoint:
         self._begun = tensors["random.begun"]
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
-        return state["numbers"], _below(tensors, "keep.")
+        return json.loads(state["numbers"]), _below(tensors, "keep.")
 
     def _newest(self) -> str | None:
         """Return the name of the newest checkpoint that is whole."""
@@ -98,7 +99,8 @@ class Checkpoint:
             tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
         tensors |= {f"keep.{key}": value for key, value in keep.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        state = {"numbers": dict(numbers), "moments": {i: list(m) for i, m in optimizer.items()}}
+        said = json.dumps(numbers)  # as text: a log of them keeps their order
+        state = {"numbers": said, "moments": {i: list(m) for i, m in optimizer.items()}}
         save_state(self.path, tensors, state, self.before)
         self._last = time.monotonic()
 
@@ -121,7 +123,7 @@ class Checkpoint:
         numbers: Mapping[str, Any],
         keep: Mapping[str, Tensor],
     ) -> None:
-        """Save when it is time to, and leave by `Stopped` where a signal to any rank asks for it."""
+        """Save when it is time to; leave by `Stopped` where any rank was asked to stop."""
         if self.ranks.first and (asked or time.monotonic() - self._last >= self.every_seconds):
             self.save(numbers, keep)
         if asked:

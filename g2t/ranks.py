@@ -77,7 +77,7 @@ class Ranks:
         rows = torch.cat(blocks, 1)
         rows[~mine_B] = 0
         self.sum(rows)
-        found = rows.split([block.shape[1] for block in blocks], 1)
+        found = torch.split(rows, [block.shape[1] for block in blocks], 1)
         return [
             block.contiguous().view(part.dtype) for block, part in zip(found, parts, strict=True)
         ]
@@ -98,7 +98,9 @@ class Ranks:
         grads = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads] + [grads[0].new_tensor([float(asked)])])
         self.sum(flat)
-        for grad, found in zip(grads, flat[:-1].split([g.numel() for g in grads]), strict=True):
+        for grad, found in zip(
+            grads, torch.split(flat[:-1], [g.numel() for g in grads]), strict=True
+        ):
             grad.copy_(found.view_as(grad))
         return bool(flat[-1] > 0)
 
@@ -108,7 +110,7 @@ class Ranks:
         if found and not self.alone:
             flat = torch.cat([grad.flatten() for grad in found])
             self.sum(flat)
-            found = list(flat.split([grad.numel() for grad in found]))
+            found = list(torch.split(flat, [grad.numel() for grad in found]))
         squares = [grad.square().sum() for grad in found] or [torch.zeros(())]
         return float(torch.stack(squares).sum().sqrt())
 
@@ -121,7 +123,8 @@ class Ranks:
             alike = [state for state in states if state.dtype == kind]
             flat = torch.cat([state.flatten() for state in alike])
             self._from_first(flat)
-            for state, found in zip(alike, flat.split([s.numel() for s in alike]), strict=True):
+            parts = torch.split(flat, [state.numel() for state in alike])
+            for state, found in zip(alike, parts, strict=True):
                 state.copy_(found.view_as(state))
 
     def numbers_of_first(self, *numbers: float) -> tuple[float, ...]:

@@ -61,7 +61,7 @@ def study_together(
     seen = [] if objective.needs.isdisjoint(FROM_LAYERS) else list(output.blocks)
     widths = [rows.shape[1] for rows in (output.logits_BC, *seen)]
     whole = ranks.whole(torch.cat([output.logits_BC, *seen], 1), count)
-    logits_BC, *blocks = whole.split(widths, 1)
+    logits_BC, *blocks = torch.split(whole, widths, 1)
     return Output(logits_BC, tuple(blocks))
 
 

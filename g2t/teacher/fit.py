@@ -75,7 +75,7 @@ class Fit:
         if (saved := checkpoint.load()) is not None:
             state, weights = saved
             best, descent.steps = state["best"], state["steps"]
-            self.note(f"going on in epoch {state['epoch']}")
+            self.note(f"going on after epoch {state['epoch'] - 1}")
         self.stage.rewind(self.before + state["epoch"])
         with stop_on_signal() as stop:
             for epoch in range(state["epoch"], options.epochs):
