@@ -98,13 +98,13 @@ class Stage:
             raise UsageError("--force and several workers do not go together", f"remove {self.out}")
         self.lock()
         try:
-            record = self._claim()
+            finished = self._claim()
         except BaseException:
             self._unlock()
             raise
         if self.shared:
             self._unlock()
-        return record
+        return finished
 
     def lock(self) -> None:
         """Take the lock until the stage ends; raises InputError where another g2t writes OUT."""

@@ -18,7 +18,7 @@ from g2t.distill.signals import Signals, count_codes, open_signals
 from g2t.distill.start import landmark_centres
 from g2t.graph.csr import Csr, Features
 from g2t.graph.structure import project_dense, propagation
-from g2t.ranks import Ranks
+from g2t.ranks import ALONE, Ranks
 from g2t.student import STUDENTS
 from g2t.student.base import Inputs, Student, input_dropout
 from g2t.student.block import start_landmarks
@@ -48,7 +48,7 @@ def prepare(
     needs: frozenset[str],
     second: TrainedStudent | None,
     device: torch.device,
-    ranks: Ranks,
+    ranks: Ranks = ALONE,
 ) -> Lesson:
     """Open the cache and build everything with fresh weights, on a device; alike on all ranks."""
     # Hop tokens of projected features are stored, so their reader sees features projected too.

@@ -7,7 +7,7 @@ import torch
 from g2t.errors import UsageError
 from g2t.graph.bundle import Graph
 from g2t.graph.splits import Split
-from g2t.ranks import Ranks
+from g2t.ranks import ALONE, Ranks
 from g2t.teacher.batch import Batch, Batches
 from g2t.teacher.forward import observed
 from g2t.teacher.settings import FANOUT, TrainSettings
@@ -42,7 +42,7 @@ def make_batches(
     reach: int,
     seed: int,
     device: torch.device,
-    ranks: Ranks,
+    ranks: Ranks = ALONE,
 ) -> Batches:
     """Return what `train.batch` and `train.sampler` ask for, for a teacher of some reach in hops.
 

@@ -145,7 +145,7 @@ def test_an_epoch_goes_on_in_its_middle(tmp_path: Path) -> None:
     """Batches that are over are drawn once more and skipped; what else was drawn stays drawn."""
 
     def batches() -> Iterator[Tensor]:
-        for rows_B in torch.randperm(8).split(2):
+        for rows_B in torch.split(torch.randperm(8), 2):
             yield torch.cat([rows_B, torch.randint(9, (1,))])
 
     def train(checkpoint: Checkpoint, done: int, stop: int) -> list[Tensor]:
