@@ -53,10 +53,10 @@ class Checkpoint:
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Restore the modules, the optimiser and the random state; None if there is none yet."""
-        name = self.ranks.from_first(self._newest)
-        if name is None:
+        newest = self.ranks.from_first(self._newest)
+        if newest is None:
             return None
-        path = self.path.with_name(name)
+        path = self.path.with_name(newest)
         state, tensors = load_facts(path), load_tensors(path)
         for name, module in self.modules.items():
             module.load_state_dict(_below(tensors, f"module.{name}."))

@@ -130,9 +130,8 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self.ranks.first:
-            return
-        if isinstance(error, G2TError) and not (self.shared or _is_passing(error)):
+        mine = self.ranks.first and not self.shared
+        if mine and isinstance(error, G2TError) and not _is_passing(error):
             remove(self.path)  # nothing of it could be resumed
         self._unlock()
         if isinstance(error, OSError) and error.errno is not None:
