@@ -78,7 +78,7 @@ class Stream:
 
     def _joined(self, rows_B: Tensor, drawn: Space) -> Space:
         """Return what the ranks have of some rows, each those of its own blocks."""
-        if self.ranks.alone:
+        if self.ranks.alone or not drawn:
             return drawn
         found = self.ranks.joined(list(drawn.values()), self._mine(rows_B))
         return dict(zip(drawn, found, strict=True))

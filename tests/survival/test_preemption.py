@@ -34,8 +34,9 @@ def teach(made: Made, out: Path, *more: str) -> list[object]:
 
 def distill(made: Made, out: Path) -> list[object]:
     usual = ("--student=hop", "--preset=paper", "--device=cpu", "--out", out)
-    values = ("train.epochs=8", 'size="tiny"', "model.hops=2", "train.buffer=40KiB")
-    return ["distill", made.cache("all"), *usual, *sets(*values, "train.block=16")]
+    values = ("train.epochs=8", 'size="tiny"', "model.hops=2", "train.batch=100")
+    more = ("train.buffer=40KiB", "train.block=16")
+    return ["distill", made.cache("all"), *usual, *sets(*values, *more)]
 
 
 STORIES: dict[str, Command] = {

@@ -18,6 +18,7 @@ from g2t.cache.check import open_cache
 from g2t.ranks import Ranks, first_host, ranks_of_launcher
 from g2t.student.base import predict
 from g2t.student.store import read_student
+from tests.export.graphs import odd_graph, store
 from tests.survival.conftest import Made
 from tests.survival.forks import ROOT, Ended, Forks, How, Job, names
 
@@ -33,6 +34,7 @@ STUDENTS = {
     "landmark": ("--student=landmark", "--preset=paper", FOUR),
     "hop": ("--student=hop", "--preset=paper", TWELVE, "model.hops=2"),
     "mlp": ("--student=mlp", "--preset=soft", "train.batch=64", *BLOCKS),
+    "labels alone": ("--student=mlp", "--preset=none", "train.batch=64"),
     "every loss": (
         *("--student=landmark", TWELVE, "loss.align.map=attention", "loss.gram.share=0.1"),
         *(f"loss.{name}.weight=0.5" for name in LOSSES),
@@ -104,7 +106,7 @@ def await_lines(path: Path, lines: int, seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("name", "count"), [*zip(STUDENTS, (2, 3, 2, 3), strict=True)])
+@pytest.mark.parametrize(("name", "count"), [*zip(STUDENTS, (2, 3, 2, 2, 3), strict=True)])
 def test_ranks_learn_what_one_process_learns(
     forks: Forks, made: Made, tmp_path: Path, name: str, count: int
 ) -> None:
@@ -130,6 +132,25 @@ def test_ranks_teach_what_one_process_teaches(
     ended = run(forks, teaching(made, out, *batches), 2)
     assert [one.code for one in ended] == [0, 0], ended
     check_same_log(out, alone)
+
+
+def test_sparse_features(forks: Forks, tmp_path: Path) -> None:
+    """Of sparse rows single entries are dropped, and `hop` drops those of the whole graph."""
+    graph, cache = store(odd_graph(kind="sparse"), tmp_path / "g"), tmp_path / "c"
+    batches = ("train.batch=50", "train.fanouts=[3,3]", "train.epochs=3")
+    taught = ["teach", graph, "--split=random:40/20/40:0"]
+    commands = {"t": words(taught, ("--teacher=sage", *batches), tmp_path / "t")}
+    few = ("--preset=paper", "train.epochs=2", "train.batch=64")
+    for name in ("landmark", "hop"):
+        commands[name] = words(["distill", cache], (f"--student={name}", *few), tmp_path / name)
+    for name, command in commands.items():
+        assert forks.run(command).code == 0
+        alone = (tmp_path / name).rename(tmp_path / f"{name}-alone")
+        assert [one.code for one in run(forks, command, 2)] == [0, 0]
+        check_same_log(tmp_path / name, alone)
+        if name == "t":
+            exported = ["export-features", alone, "--graph", graph, "--for=paper", "--out", cache]
+            assert forks.run(exported).code == 0
 
 
 def test_a_signal_to_one_stops_all_and_others_go_on(
