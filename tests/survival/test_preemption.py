@@ -28,13 +28,13 @@ def sets(*values: str) -> list[str]:
 
 def teach(made: Made, out: Path, *more: str) -> list[object]:
     usual = ("--split=random:40/20/40:0", "--device=cpu", "--out", out)
-    values = ("train.epochs=30", "train.patience=30", "train.ema=0.9", "model.hidden=8", *more)
+    values = ("train.epochs=15", "train.ema=0.9", "model.hidden=8", *more)
     return ["teach", made.folder / "g", *usual, *sets(*values)]
 
 
 def distill(made: Made, out: Path) -> list[object]:
     usual = ("--student=hop", "--preset=paper", "--device=cpu", "--out", out)
-    values = ("train.epochs=8", 'size="tiny"', "model.hops=2", "train.batch=100")
+    values = ("train.epochs=4", 'size="tiny"', "model.hops=2", "train.batch=100")
     more = ("train.buffer=40KiB", "train.block=16")
     return ["distill", made.cache("all"), *usual, *sets(*values, *more)]
 
@@ -94,7 +94,7 @@ def test_broken_off_at_some_moment(
 ) -> None:
     out = tmp_path / "f" / "c"
     out.parent.mkdir()
-    disturb(forks, STORIES[name](made, out), random.Random(name), 1)
+    assert disturb(forks, STORIES[name](made, out), random.Random(name), 1)
     check_whole(out, whole[name])
 
 
@@ -128,9 +128,9 @@ def test_killed_while_it_writes_a_checkpoint(
     out = tmp_path / "f" / "c"
     out.parent.mkdir()
     fault = Fault(out.parent, tmp_path / "log", 9, "kill", where)
-    killed = forks.run(distill(made, out), How(patches=SMALL_PANELS, fault=fault))
+    killed = forks.end(forks.start(distill(made, out), How(fault=fault)), 120)
     assert killed.code == -signal.SIGKILL, killed
-    again = forks.run(distill(made, out), HOW)
+    again = forks.end(forks.start(distill(made, out), HOW), 120)
     assert again.code == 0, again
     assert "going on after epoch" in again.err
     check_whole(out, whole["distill"])
