@@ -1,31 +1,37 @@
 """Checkpoints of a training loop: all that it needs to go on bit for bit, without pickle.
 
 One safetensors file holds every tensor (weights, optimiser, random state) and, in its header, the
-numbers. It is replaced atomically, so a kill during the writing leaves the one before.
+numbers as JSON. It gets its name when it is whole, and the one before stays beside it.
 """
 
+import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from g2t.artifact import sync
 from g2t.errors import IntegrityError, Stopped, TrainingError
+from g2t.ranks import ALONE, Ranks
 from g2t.runtime import StopSignal
 from g2t.tensors import load_facts, load_tensors, save_tensors
 
-NAME = "checkpoint.safetensors"
+#: The newest checkpoint, and the one before.
+NAMES = ("checkpoint.safetensors", "checkpoint-before.safetensors")
+
+T = TypeVar("T")
 
 
 class Checkpoint:
-    """The state of one training loop on disk, in OUT.partial.
+    """The state of one training loop on disk, in the scratch folder of OUT.partial.
 
     `modules` are the networks whose weights (and optimiser moments) change; `keep` holds further
     tensors by name, such as the best weights so far. `load` puts both back and returns the numbers.
+    Of several ranks the first one writes, and all of them load what it finds.
     """
 
     def __init__(
@@ -34,19 +40,24 @@ class Checkpoint:
         modules: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
         every_seconds: float,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.path = folder / NAME
+        self.path, self.before = (folder / name for name in NAMES)
         self.modules = modules
         self.optimizer = optimizer
         self.every_seconds = every_seconds
+        self.ranks = ranks
         self._last = time.monotonic()
+        #: Random state where the batches of the epoch began.
+        self._begun = torch.get_rng_state()
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Restore the modules, the optimiser and the random state; None if there is none yet."""
-        try:
-            state, tensors = load_facts(self.path), load_tensors(self.path)
-        except IntegrityError:
-            return None  # none written yet, or one that no kill of ours leaves: begin again
+        newest = self.ranks.from_first(self._newest)
+        if newest is None:
+            return None
+        path = self.path.with_name(newest)
+        state, tensors = load_facts(path), load_tensors(path)
         for name, module in self.modules.items():
             module.load_state_dict(_below(tensors, f"module.{name}."))
         moments = _below(tensors, "optimizer.")
@@ -60,14 +71,26 @@ class Checkpoint:
             }
         )
         torch.set_rng_state(tensors["random"])
+        self._begun = tensors["random.begun"]
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
-        return state["numbers"], _below(tensors, "keep.")
+        return json.loads(state["numbers"]), _below(tensors, "keep.")
+
+    def _newest(self) -> str | None:
+        """Return the name of the newest checkpoint that is whole."""
+        for path in (self.path, self.before):
+            try:
+                load_facts(path)
+                load_tensors(path)
+            except IntegrityError:
+                continue  # none written yet, or one that no kill of ours leaves: the one before
+            return path.name
+        return None
 
     def save(self, numbers: Mapping[str, Any], keep: Mapping[str, Tensor]) -> None:
-        """Write the state, replacing the one before."""
+        """Write the state beside the one before, which is kept, and forget the one before that."""
         optimizer = self.optimizer.state_dict()["state"]
-        tensors = {"random": torch.get_rng_state()}
+        tensors = {"random": torch.get_rng_state(), "random.begun": self._begun}
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             tensors["random.cuda"] = torch.cuda.get_rng_state()
         for name, module in self.modules.items():
@@ -75,31 +98,54 @@ class Checkpoint:
         for index, moments in optimizer.items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
         tensors |= {f"keep.{key}": value for key, value in keep.items()}
-        state = {"numbers": dict(numbers), "moments": {i: list(m) for i, m in optimizer.items()}}
-        save_state(self.path, tensors, state)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        said = json.dumps(numbers)  # as text: a log of them keeps their order
+        state = {"numbers": said, "moments": {i: list(m) for i, m in optimizer.items()}}
+        save_state(self.path, tensors, state, self.before)
         self._last = time.monotonic()
 
-    def after_epoch(
-        self, stop: StopSignal, numbers: Mapping[str, Any], keep: Mapping[str, Tensor]
+    def going_on(self, batches: Iterator[T], done: int) -> Iterator[T]:
+        """Return the batches of an epoch of which `done` are over, drawn as in an unbroken run."""
+        now = torch.get_rng_state()
+        if done:
+            torch.set_rng_state(self._begun)
+            for _ in range(done):
+                next(batches)
+            torch.set_rng_state(now)
+        else:
+            self._begun = now
+        return batches
+
+    def after_step(
+        self,
+        stop: StopSignal,
+        asked: bool,
+        numbers: Mapping[str, Any],
+        keep: Mapping[str, Tensor],
     ) -> None:
-        """Save when it is time to, and leave by `Stopped` when a signal asked for it."""
-        if stop or time.monotonic() - self._last >= self.every_seconds:
+        """Save when it is time to; leave by `Stopped` where any rank was asked to stop."""
+        if self.ranks.first and (asked or time.monotonic() - self._last >= self.every_seconds):
             self.save(numbers, keep)
-        if stop:
+        if asked:
+            self.ranks.wait()  # for the file: who leaves early may end the first rank too
+            reason = stop.name or "a signal to another rank"
             raise Stopped(
-                f"stopped by {stop.name} after a checkpoint", "run the same command to go on"
+                f"stopped by {reason} after a checkpoint", "run the same command to go on"
             )
 
-    def discard(self) -> None:
-        """Remove the checkpoint: the training is over."""
-        self.path.unlink(missing_ok=True)
 
+def save_state(
+    path: Path, tensors: Mapping[str, Tensor], facts: Any, before: Path | None = None
+) -> None:
+    """Write tensors and facts in place of what was there; a kill leaves the one or the other.
 
-def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Any) -> None:
-    """Write tensors and facts in place of what was there; a kill leaves the one or the other."""
+    What was there becomes `before`.
+    """
     temporary = path.with_name(path.name + ".tmp")
     save_tensors(temporary, tensors, facts)
     sync(temporary)
+    if before is not None and path.exists():
+        path.replace(before)
     temporary.replace(path)
 
 

@@ -2,13 +2,14 @@
 
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import torch
 
-from g2t.errors import MissingExtra, UsageError
+from g2t.errors import MissingExtra, Stopped, UsageError
+from g2t.ranks import ALONE, Ranks
 
 
 class Progress(Protocol):
@@ -31,18 +32,24 @@ class Silent:
         """Say nothing."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:I`.
+def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+    """Return the device called `auto`, `cpu`, `cuda` or `cuda:I`; of several ranks, each its own.
 
-    Raises UsageError for any other name and MissingExtra where the device is absent.
+    Raises UsageError for any other name, or one GPU for several ranks, and MissingExtra where the
+    device is absent.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise UsageError(f"no device is called {name!r}", "choose from: auto, cpu, cuda, cuda:I")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise MissingExtra(f"device {name} is not here", "use --device cpu or --device auto")
+    if kind == "cuda" and not ranks.alone:
+        if index:
+            raise UsageError(f"{ranks.count} ranks cannot share {name}", "use --device cuda")
+        name = f"cuda:{ranks.local % torch.cuda.device_count()}"
+        torch.cuda.set_device(name)  # where random state and collectives belong
     return torch.device(name)
 
 
@@ -89,6 +96,36 @@ def stop_on_signal() -> Iterator[StopSignal]:
         return
     try:
         yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Signal(BaseException):
+    """SIGTERM or SIGUSR1; no handler of errors takes it for one."""
+
+
+@contextmanager
+def leaving_on_signal() -> Iterator[None]:
+    """Leave by `Stopped` as soon as SIGTERM or SIGUSR1 arrives.
+
+    For work of which all that is finished stands; a loop that can write a checkpoint uses
+    `stop_on_signal` within.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Signal(signal.Signals(number).name)
+
+    before = {}
+    try:
+        with suppress(ValueError):  # not the main thread: signals stay with whoever owns it
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                before[number] = signal.signal(number, leave)
+        yield
+    except _Signal as name:
+        raise Stopped(
+            f"stopped by {name}; what is finished stands", "run the same command to go on"
+        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -32,6 +32,7 @@ from g2t.artifact import (
 )
 from g2t.errors import G2TError, InputError, Stopped, UsageError
 from g2t.place import Place, is_free, is_rest, remove
+from g2t.ranks import ALONE, Ranks
 
 #: Seconds that a worker waits for another one to begin or to commit.
 PATIENCE = 300.0
@@ -49,7 +50,8 @@ class Stage:
     InputError where something else stands at OUT or OUT.partial and `force` is not given.
 
     With `grows`, an OUT of other settings is replaced at the commit and not refused. With several
-    `workers`, the lock is held only to begin and to commit, so that they share OUT.partial.
+    `workers`, the lock is held only to begin and to commit, so that they share OUT.partial. Of
+    several `ranks`, the first one does all of this, and the others hear what comes of it.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Stage:
         *,
         grows: bool = False,
         workers: int = 1,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.given = out
         self.out = out.resolve()  # a link is followed, so that what it names is replaced
@@ -72,6 +75,7 @@ class Stage:
         self.force = force
         self.grows = grows
         self.shared = workers > 1
+        self.ranks = ranks
         self.finished: Artifact | None = None
         self._plan = {"kind": kind, "config": dict(config), "inputs": dict(inputs), "seed": seed}
         self._started = time.time()
@@ -79,21 +83,28 @@ class Stage:
         self._locked = False
 
     def __enter__(self) -> Self:
+        record = self.ranks.from_first(self._begin)
+        if record is not None:
+            self.finished = Artifact(self.given, self.kind, record["digest"], record)
+        return self
+
+    def _begin(self) -> Mapping[str, Any] | None:
+        """Claim OUT under the lock; returns the record of one that is finished."""
         if self.is_done():  # needs no lock, so it works in a folder of others
-            self.finished = open_artifact(self.given, self.kind)
+            record = open_artifact(self.given, self.kind).record
             self._place.mend()
-            return self
+            return record
         if self.shared and self.force:
             raise UsageError("--force and several workers do not go together", f"remove {self.out}")
         self.lock()
         try:
-            self._claim()
+            finished = self._claim()
         except BaseException:
             self._unlock()
             raise
         if self.shared:
             self._unlock()
-        return self
+        return finished
 
     def lock(self) -> None:
         """Take the lock until the stage ends; raises InputError where another g2t writes OUT."""
@@ -119,7 +130,8 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, G2TError) and not (self.shared or _is_passing(error)):
+        mine = self.ranks.first and not self.shared
+        if mine and isinstance(error, G2TError) and not _is_passing(error):
             remove(self.path)  # nothing of it could be resumed
         self._unlock()
         if isinstance(error, OSError) and error.errno is not None:
@@ -169,7 +181,7 @@ class Stage:
             return True
         return RECORD in files and any(name not in (RECORD, METRICS) for name in files)
 
-    def _claim(self) -> None:
+    def _claim(self) -> Mapping[str, Any] | None:
         """Take OUT if it is done, resume OUT.partial, or begin it anew; InputError if refused."""
         standing, reason = self.standing()
         if standing == "foreign":
@@ -179,16 +191,16 @@ class Stage:
             hint = f"choose another --out, or {way_out}"
             raise InputError(reason, "finish that first, or remove it" if self.grows else hint)
         if standing == "done":
-            self.finished = open_artifact(self.given, self.kind)
-            return
+            return open_artifact(self.given, self.kind).record
         if standing == "unfinished":
-            return
+            return None
         try:
             remove(self.path)
             self.path.mkdir()
             write_json(self.path / RECORD, {"schema": SCHEMA, "status": "unfinished", **self._plan})
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from error
+        return None
 
     def _difference(self, record: Mapping[str, Any]) -> str:
         """Name what differs between a record and this stage's plan; empty if nothing does."""
@@ -202,16 +214,20 @@ class Stage:
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append one line to `metrics.jsonl`."""
+        if not self.ranks.first:
+            return
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def rewind(self, lines: int) -> None:
         """Keep the first lines of `metrics.jsonl`: those that a checkpoint has seen."""
         path = self.path / METRICS
-        if not path.exists():
+        if not self.ranks.first or not path.exists():
             return
         kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
-        path.write_text("".join(kept), encoding="utf-8")
+        temporary = path.with_name(path.name + ".tmp")  # a kill leaves the one or the other
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(path)
 
     def commit(
         self,
@@ -222,6 +238,14 @@ class Stage:
 
         `identity` gives the bytes and the digest of a file by name where they are known already.
         """
+        record = self.ranks.from_first(lambda: self._publish(summary, identity))
+        return Artifact(self.given, self.kind, record["digest"], record)
+
+    def _publish(
+        self,
+        summary: Mapping[str, Any],
+        identity: Callable[[str], Mapping[str, Any]] | None,
+    ) -> dict[str, Any]:
         files = [
             file
             for file in sorted(self.path.rglob("*"))
@@ -234,12 +258,11 @@ class Stage:
             for file in files
             if file.name not in (RECORD, METRICS)
         }
-        digest = outputs_digest(outputs)
         record = {
             "schema": SCHEMA,
             "g2t": g2t.__version__,
             "status": "complete",
-            "digest": digest,
+            "digest": outputs_digest(outputs),
             **self._plan,
             "outputs": outputs,
             "summary": dict(summary),
@@ -250,7 +273,7 @@ class Stage:
             sync(file)
         write_json(self.path / RECORD, record)
         self._place.publish()
-        return Artifact(self.given, self.kind, digest, record)
+        return record
 
 
 def _is_passing(error: G2TError) -> bool:

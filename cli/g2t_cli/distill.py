@@ -68,6 +68,7 @@ def distill(
     from g2t.distill.settings import as_values, distill_settings
     from g2t.distill.train import distill as run
     from g2t.distill.train import plan_student
+    from g2t.ranks import together
 
     named = {"student": student, "preset": preset, "seed": seed}
     values = gather("distill", config, sets, named)
@@ -80,6 +81,16 @@ def distill(
 
         emit_json(student_plan(plan_student(cache, values, second), target, force))
         return
-    with progress(quiet) as show:
-        made = run(cache, target, values, second=second, device=device, force=force, progress=show)
-    emit_artifact(made, as_json)
+    with together(device) as ranks, progress(quiet or not ranks.first) as show:
+        made = run(
+            cache,
+            target,
+            values,
+            second=second,
+            device=device,
+            force=force,
+            progress=show,
+            ranks=ranks,
+        )
+    if ranks.first:
+        emit_artifact(made, as_json)

@@ -105,6 +105,7 @@ def teach(
 
       g2t teach runs/my/graph --seeds 3 --min-val 0.7 --out runs/my/teachers
     """
+    from g2t.ranks import together
     from g2t.teacher.members import check_val, members_of, teach_members
     from g2t.teacher.settings import teach_settings
 
@@ -129,8 +130,12 @@ def teach(
         plans = [teacher_plan(plan_teacher(graph, m.values), m.out, force) for m in members]
         emit_json(plans if len(plans) > 1 else plans[0])
         return
-    with progress(quiet) as show:
-        made = teach_members(graph, target, values, device=device, force=force, progress=show)
+    with together(device) as ranks, progress(quiet or not ranks.first) as show:
+        made = teach_members(
+            graph, target, values, device=device, force=force, progress=show, ranks=ranks
+        )
+    if not ranks.first:
+        return
     if len(made) == 1:
         emit_artifact(made[0], as_json)
     else:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from g2t.cache.reader import Rows
 from g2t.errors import UsageError
+from g2t.ranks import ALONE, Ranks
 from g2t.units import format_size
 
 #: Blocks that half of the buffer should hold.
@@ -37,19 +38,50 @@ Halves = tuple[Space, Space]
 class Stream:
     """Several tensors of one cache, drawn from row by row at the cost of `buffer` bytes.
 
-    One epoch at a time: epochs share the buffer.
+    One epoch at a time: epochs share the buffer. Of several ranks each reads every so many-th
+    block, and all are given what any of them asks for; the buffer is that of all ranks together.
     """
 
-    def __init__(self, tensors: Mapping[str, Rows], rows: int, buffer: int, block: int) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Rows],
+        rows: int,
+        buffer: int,
+        block: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.rows = rows
         self.buffer = buffer
         self.block = block
+        self.ranks = ranks
         self._tensors = dict(tensors)
         self._halves: Halves | None = None
-        #: Every tensor as a whole, where they fit.
+        #: Every tensor as a whole, where they fit; what other ranks read is never touched.
         self.held: dict[str, Tensor] | None = None
         if rows * self.row_bytes <= buffer:
-            self.held = {name: tensor.read(0, rows) for name, tensor in tensors.items()}
+            self.held = {name: self._hold(tensor) for name, tensor in tensors.items()}
+
+    def _hold(self, tensor: Rows) -> Tensor:
+        if self.ranks.alone:
+            return tensor.read(0, self.rows)
+        held = torch.empty(self.rows, tensor.entry.width, dtype=tensor.dtype)
+        for start in range(0, self.rows, self.block):
+            if self._is_mine(start):
+                tensor.read_into(start, held[start : start + self.block])
+        return held
+
+    def _is_mine(self, start: int) -> bool:
+        return start // self.block % self.ranks.count == self.ranks.number
+
+    def _mine(self, rows_B: Tensor) -> Tensor:
+        return rows_B // self.block % self.ranks.count == self.ranks.number
+
+    def _joined(self, rows_B: Tensor, drawn: Space) -> Space:
+        """Return what the ranks have of some rows, each those of its own blocks."""
+        if self.ranks.alone or not drawn:
+            return drawn
+        found = self.ranks.joined(list(drawn.values()), self._mine(rows_B))
+        return dict(zip(drawn, found, strict=True))
 
     @property
     def row_bytes(self) -> int:
@@ -58,9 +90,15 @@ class Stream:
 
     def take(self, name: str, rows_B: Tensor) -> Tensor:
         """Return some rows of a tensor, in any order and repeated as asked, [B, W]."""
-        if self.held is None:
+        if self.held is not None:
+            return self._joined(rows_B, {name: self.held[name].index_select(0, rows_B)})[name]
+        if self.ranks.alone:
             return take(self._tensors[name], rows_B)
-        return self.held[name].index_select(0, rows_B)
+        tensor = self._tensors[name]
+        mine_B = self._mine(rows_B)
+        taken = torch.empty(len(rows_B), tensor.entry.width, dtype=tensor.dtype)
+        taken[mine_B] = take(tensor, rows_B[mine_B])
+        return self.ranks.joined([taken], mine_B)[0]
 
     def epoch(self, batch: int) -> Iterator[Drawn]:
         """Draw every row once, in batches of which only the last may be short.
@@ -72,7 +110,7 @@ class Stream:
             yield from self._by_blocks(batch)
             return
         for rows_B in torch.split(torch.randperm(self.rows), batch):
-            yield rows_B, _pick(self.held, rows_B)
+            yield rows_B, self._joined(rows_B, _pick(self.held, rows_B))
 
     def _by_blocks(self, batch: int) -> Iterator[Drawn]:
         halves = self._reserve(batch)
@@ -90,7 +128,8 @@ class Stream:
             ready = filled - filled % batch if index < len(fills) else filled
             for pick_B in torch.split(mixed[:ready], batch) if ready else ():
                 drawn = _pick(space, pick_B)
-                yield drawn.pop(_NUMBER), drawn
+                rows_B = drawn.pop(_NUMBER)
+                yield rows_B, self._joined(rows_B, drawn)
             carried = _pick(space, mixed[ready:])  # too few for a batch: they join the next fill
 
     def _read_ahead(self, halves: Halves, fills: Sequence[Tensor]) -> Iterator[tuple[Space, int]]:
@@ -130,8 +169,9 @@ class Stream:
         for start in starts.tolist():
             stop = min(start + self.block, self.rows)
             end = filled + stop - start
-            for name, tensor in self._tensors.items():
-                tensor.read_into(start, space[name][filled:end])
+            if self._is_mine(start):
+                for name, tensor in self._tensors.items():
+                    tensor.read_into(start, space[name][filled:end])
             torch.arange(start, stop, out=space[_NUMBER][filled:end])
             filled = end
         return filled

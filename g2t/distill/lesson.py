@@ -18,6 +18,7 @@ from g2t.distill.signals import Signals, count_codes, open_signals
 from g2t.distill.start import landmark_centres
 from g2t.graph.csr import Csr, Features
 from g2t.graph.structure import project_dense, propagation
+from g2t.ranks import ALONE, Ranks
 from g2t.student import STUDENTS
 from g2t.student.base import Inputs, Student, input_dropout
 from g2t.student.block import start_landmarks
@@ -47,8 +48,9 @@ def prepare(
     needs: frozenset[str],
     second: TrainedStudent | None,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Lesson:
-    """Open the cache and build everything with fresh weights, on a device."""
+    """Open the cache and build everything with fresh weights, on a device; alike on all ranks."""
     # Hop tokens of projected features are stored, so their reader sees features projected too.
     basis = cache.projection if getattr(settings.model, "hops", 0) else None
     features = cache.features() if basis is None else cache.whole(token_name(0))
@@ -71,10 +73,12 @@ def prepare(
         start_landmarks(student.blocks, centres)
     student = student.to(device)
     sizes = _sizes(cache, needs, student, inputs)
-    objective = Objective(settings.losses(), sizes).to(device)
+    objective = Objective(settings.losses(), sizes, ranks).to(device)
+    ranks.follow_first([student, objective])
     second_NC = None if second is None else second_logits(second, cache, device)
     wanted = objective.needs, objective.edge_needs
-    signals = open_signals(cache, *wanted, settings.train, second_NC, settings.second_share)
+    shares = second_NC, settings.second_share
+    signals = open_signals(cache, *wanted, settings.train, *shares, ranks)
     return Lesson(facts, student, copy.deepcopy(student), objective, inputs, signals)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
 from g2t.distill.losses.base import Batch, Loss, LossSettings, Sizes, nothing
+from g2t.ranks import ALONE, Ranks
 from g2t.student.base import Output
 
 #: Steps between two measurements of gradient norms.
@@ -17,11 +18,15 @@ REBALANCE_STEPS = 20
 class Objective(nn.Module):
     """Σ factor · term. The factor of a term with a share makes its gradient norm on the student
     that share of the norm of all terms without one; a term with `until` fades out linearly, and
-    one that has not begun or has ended is not computed.
+    one that has not begun or has ended is not computed. Several ranks all compute it, of the whole
+    batch.
     """
 
-    def __init__(self, losses: Mapping[str, LossSettings], sizes: Sizes) -> None:
+    def __init__(
+        self, losses: Mapping[str, LossSettings], sizes: Sizes, ranks: Ranks = ALONE
+    ) -> None:
         super().__init__()
+        self.ranks = ranks
         kinds = {name: look_up(LOSSES, name, "loss") for name in losses}
         #: What all terms need, and what those need that look at neighbours.
         self.needs = frozenset[str]().union(*(kind.needs for kind in kinds.values()))
@@ -88,19 +93,14 @@ class Objective(nn.Module):
         fixed = [factors[name] * value for name, value in values.items() if name not in shares]
         if values.keys().isdisjoint(shares) or not fixed:
             return
-        reference = _gradient_norm(torch.stack(fixed).sum(), parameters)
+        reference = self._gradient_norm(torch.stack(fixed).sum(), parameters)
         if reference == 0:
             return
         for place, (name, share) in enumerate(shares.items()):
             if name in values:
-                norm = _gradient_norm(values[name], parameters)
+                norm = self._gradient_norm(values[name], parameters)
                 self.balance[place] = share * reference / norm if norm > 1e-12 else 0.0
 
-
-def _gradient_norm(value: Tensor, parameters: list[nn.Parameter]) -> float:
-    grads = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    return float(
-        torch.stack([g.square().sum() for g in grads if g is not None] or [torch.zeros(())])
-        .sum()
-        .sqrt()
-    )
+    def _gradient_norm(self, value: Tensor, parameters: list[nn.Parameter]) -> float:
+        grads = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+        return self.ranks.gradient_norm(grads)

@@ -25,6 +25,7 @@ from g2t.cache.stream import Stream, well_mixed
 from g2t.distill.losses.base import Batch
 from g2t.errors import IntegrityError
 from g2t.graph.csr import Csr
+from g2t.ranks import ALONE, Ranks
 from g2t.student.base import TrainSettings
 from g2t.task import Task, mean_logits
 
@@ -124,6 +125,7 @@ def open_signals(
     options: TrainSettings,
     second_NC: Tensor | None = None,
     second_share: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> Signals:
     """Open what the losses need; `edge_needs` is what those need that look at neighbours.
 
@@ -139,10 +141,11 @@ def open_signals(
         for name in tensors_of(signal, layers)
     }
     far = {name for need in edge_needs for name in tensors_of(need, layers)} & set(rows)
+    block = well_mixed(rows, options.buffer, options.block)
     score_E = cache.edge_scores() if "edge_scores" in needs else torch.empty(0)
     return Signals(
         labels_N,
-        Stream(rows, cache.rows, options.buffer, well_mixed(rows, options.buffer, options.block)),
+        Stream(rows, cache.rows, options.buffer, block, ranks),
         cache.edges if "edges" in needs else None,
         score_E,
         frozenset(far),

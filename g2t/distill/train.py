@@ -3,7 +3,7 @@
 All that is read is the cache. The teacher's tensors that no loss needs are not opened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from g2t.artifact import Artifact
+from g2t.artifact import SCRATCH, Artifact
 from g2t.averaging import average, fair_share
 from g2t.cache.check import open_cache
 from g2t.cache.reader import Cache
@@ -22,13 +22,23 @@ from g2t.distill.objective import REBALANCE_STEPS
 from g2t.distill.revive import revive
 from g2t.distill.second import open_second
 from g2t.distill.settings import DistillSettings, asked_of, check_second, distill_settings
+from g2t.distill.together import answers_together, check_shared, study_together
 from g2t.errors import UsageError
 from g2t.metrics import score
 from g2t.network import write_network
-from g2t.runtime import Progress, Silent, check_device, choose_device, stop_on_signal
+from g2t.ranks import ALONE, Ranks
+from g2t.runtime import (
+    Progress,
+    Silent,
+    StopSignal,
+    check_device,
+    choose_device,
+    leaving_on_signal,
+    stop_on_signal,
+)
 from g2t.schedule import rate_factor
 from g2t.stage import Stage
-from g2t.student.base import Inputs, Student, TrainSettings, answers, study
+from g2t.student.base import Inputs, Student, TrainSettings, answers
 from g2t.student.store import TrainedStudent
 from g2t.task import task_loss
 
@@ -45,6 +55,7 @@ LEAST_STEPS = 4
 MOST_SWEEPS = 8
 
 
+@leaving_on_signal()
 def distill(
     cache_path: Path,
     out: Path,
@@ -54,18 +65,21 @@ def distill(
     device: str = "auto",
     force: bool = False,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Artifact:
     """Train a student from a cache and write it to `out`; `second` is a student that teaches too.
 
-    `values` are settings of `DistillSettings`. Raises UsageError, InputError, IntegrityError for
-    wrong settings, a missing and a damaged cache, MissingExtra where a setting needs what is not
-    here, TrainingError when the loss is not finite.
+    `values` are settings of `DistillSettings`. Several ranks that call this at once learn together
+    what one would learn. Raises UsageError, InputError, IntegrityError for wrong settings, a
+    missing and a damaged cache, MissingExtra where a setting needs what is not here, TrainingError
+    when the loss is not finite, Stopped after a signal or where another rank is gone.
     """
     plan = plan_student(cache_path, values, second)
-    where, options = choose_device(device), plan.settings.train
+    where, options = choose_device(device, ranks), plan.settings.train
     check_device(options.precision, options.compile, where)
-    show = progress or Silent()
-    with Stage(out, "student", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
+    check_shared(plan.settings, ranks)
+    show, asked = progress or Silent(), (plan.asked, plan.inputs, plan.settings.seed)
+    with Stage(out, "student", *asked, force, ranks=ranks) as stage:
         if stage.finished:
             show.note(f"{out} is done already")
             return stage.finished
@@ -113,10 +127,10 @@ def _train(
     plan: DistillPlan, device: torch.device, stage: Stage, progress: Progress
 ) -> dict[str, Any]:
     """Run the loop and write the best weights; returns the figures of the best epoch."""
-    cache, settings = plan.cache, plan.settings
+    cache, settings, ranks = plan.cache, plan.settings, stage.ranks
     torch.manual_seed(settings.seed)
     options = settings.train
-    lesson = prepare(cache, settings, plan.needs, plan.second, device)
+    lesson = prepare(cache, settings, plan.needs, plan.second, device, ranks)
     student = lesson.student
     optimizer = torch.optim.AdamW(
         [*student.parameters(), *lesson.objective.parameters()],
@@ -124,8 +138,10 @@ def _train(
         weight_decay=options.weight_decay,
         fused=True,
     )
-    checkpoint = Checkpoint(stage.path, lesson.modules, optimizer, options.checkpoint_seconds)
+    folder, seconds = stage.path / SCRATCH, options.checkpoint_seconds
+    checkpoint = Checkpoint(folder, lesson.modules, optimizer, seconds, ranks)
     state: dict[str, Any] = {"epoch": -1, "step": 0, "best": {"epoch": -1, "val": -1.0}}
+    state |= {"done": 0, "means": {}}  # steps of the epoch that is under way, and their figures
     best_weights: dict[str, Tensor] = {}
     if (saved := checkpoint.load()) is not None:
         state, best_weights = saved
@@ -140,11 +156,14 @@ def _train(
             rate = rate_factor(epoch, options.epochs, options.warmup, options.schedule)
             for group in optimizer.param_groups:
                 group["lr"] = options.lr * rate
-            means = _learn(lesson, optimizer, options, size, state, epoch)
+            ranks.follow_first(lesson.modules.values())
+            for asked in _learn(lesson, optimizer, options, size, state, checkpoint, ranks, stop):
+                checkpoint.after_step(stop, asked, state, best_weights)
+            means = state["means"]
             if share and epoch < options.epochs // 2:
                 draw = torch.Generator().manual_seed(settings.seed + epoch)
                 means["revived"] = revive(student, lesson.averaged, lesson.inputs, share, draw)
-            val, val_loss = _validate(lesson, cache)
+            val, val_loss = _validate(lesson, cache, ranks)
             check_finite(torch.tensor(val_loss), epoch)
             stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})
             progress.update("distill", epoch + 1, options.epochs, {**means, "val": val})
@@ -157,12 +176,11 @@ def _train(
                 best_weights = {k: v.clone() for k, v in lesson.averaged.state_dict().items()}
             if epoch - state["best"]["epoch"] >= options.patience:
                 break
-            state["epoch"] = epoch
-            checkpoint.after_epoch(stop, state, best_weights)
-    checkpoint.discard()
+            state |= {"epoch": epoch, "done": 0, "means": {}}
     student.load_state_dict(best_weights)
     votes = _better_by_vote(student, lesson.inputs, cache)
-    write_network(stage.path, {**lesson.facts, "votes": votes}, student.cpu())
+    if ranks.first:
+        write_network(stage.path, {**lesson.facts, "votes": votes}, student.cpu())
     best = state["best"]
     found = {key: best[key] for key in ("epoch", "val", "val_loss")}
     return {**found, "rows_per_step": size, "votes": votes}
@@ -174,30 +192,37 @@ def _learn(
     options: TrainSettings,
     size: int,
     state: dict[str, Any],
-    epoch: int,
-) -> dict[str, float]:
-    """Take the steps of one epoch and count them; returns the mean of all that is logged."""
+    checkpoint: Checkpoint,
+    ranks: Ranks,
+    stop: StopSignal,
+) -> Iterator[bool]:
+    """Take the steps of one epoch, and tell after each whether any rank was asked to stop.
+
+    They are counted in `state`, with the means of all that is logged.
+    """
     student, objective, signals = lesson.student, lesson.objective, lesson.signals
     parameters = list(student.parameters())
     device, steps = parameters[0].device, options.epochs * -(-signals.stream.rows // size)
-    means: dict[str, float] = {}
+    means: dict[str, float] = state["means"]
     student.train()
-    for own, rows_B, batch in signals.batches(size):
+    for own, rows_B, batch in checkpoint.going_on(signals.batches(size), state["done"]):
         rows_B, batch = rows_B.to(device), batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, options.precision == "bf16"):
-            output = study(student, lesson.inputs, rows_B).in_full()
+            output = study_together(ranks, student, lesson.inputs, rows_B, objective)
         step = state["step"]
         anew = step % REBALANCE_STEPS == 0 or objective.begins((step - 1) / steps, step / steps)
         loss, terms = objective(output, batch, own, step / steps, parameters if anew else None)
-        check_finite(loss, epoch)
+        check_finite(loss, state["epoch"] + 1)
         optimizer.zero_grad()
         loss.backward()
+        asked = ranks.add_gradients(parameters, bool(stop))
         optimizer.step()
         state["step"] += 1
+        state["done"] += 1
         average(lesson.averaged, student, fair_share(options.ema, state["step"]))
         for name, value in terms.items():
             means[name] = means.get(name, 0.0) + value * own / signals.count
-    return means
+        yield asked
 
 
 def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:
@@ -206,12 +231,11 @@ def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:
     return size if inputs.operator is None else max(size, -(-rows // MOST_SWEEPS))
 
 
-def _validate(lesson: Lesson, cache: Cache) -> tuple[float, float]:
+def _validate(lesson: Lesson, cache: Cache, ranks: Ranks) -> tuple[float, ...]:
     """Return metric and cross-entropy on the validation nodes, meaned over 0 … K hops at hand."""
-    every = range(lesson.averaged.hops + 1)
-    said = answers(lesson.averaged, lesson.inputs, cache.parts.val, every)
+    said = answers_together(ranks, lesson.averaged, lesson.inputs, cache.parts.val)
     scores, losses = zip(*(_scored(logits_BC, cache) for logits_BC in said), strict=True)
-    return sum(scores) / len(scores), sum(losses) / len(losses)
+    return ranks.numbers_of_first(sum(scores) / len(scores), sum(losses) / len(losses))
 
 
 def _scored(logits_BC: Tensor, cache: Cache) -> tuple[float, float]:

@@ -15,11 +15,11 @@ from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter
 from g2t.errors import InputError, IntegrityError, UsageError
 from g2t.export.plan import ExportPlan, ExportSettings, Shape, plan_of
-from g2t.export.run import finish, leaving_on_signal, work_in
+from g2t.export.run import finish, work_in
 from g2t.export.share import Share
 from g2t.export.write import Making, check_memory, write_tensors
 from g2t.place import Place
-from g2t.runtime import Progress, Silent
+from g2t.runtime import Progress, Silent, leaving_on_signal
 from g2t.stage import Stage
 from g2t.teacher.several import arrange
 from g2t.teacher.store import open_teacher

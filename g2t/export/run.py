@@ -1,11 +1,8 @@
 """Teacher + graph → cache: every layer and the logits, once, so that the GNN never runs again."""
 
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -23,7 +20,7 @@ from g2t.cache.format import (
     TeacherEntry,
 )
 from g2t.cache.writer import CacheWriter
-from g2t.errors import G2TError, Stopped
+from g2t.errors import G2TError
 from g2t.export.edges import observed_edges
 from g2t.export.graph_file import write_graph_file
 from g2t.export.memory import OWN_SHARE, available, resident
@@ -31,38 +28,9 @@ from g2t.export.plan import ExportPlan, ExportSettings, plan_export
 from g2t.export.share import Share, wait_for
 from g2t.export.walk import Work
 from g2t.export.write import Making, check_memory, write_tensors
-from g2t.runtime import Progress, Silent
+from g2t.runtime import Progress, Silent, leaving_on_signal
 from g2t.stage import Stage
 from g2t.teacher.several import laggards
-
-
-class _Signal(BaseException):
-    """SIGTERM or SIGUSR1; no handler of errors takes it for one."""
-
-
-@contextmanager
-def leaving_on_signal() -> Iterator[None]:
-    """Leave by `Stopped` as soon as SIGTERM or SIGUSR1 arrives.
-
-    A training loop has to reach its next checkpoint; of an export all that is finished stands.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise _Signal(signal.Signals(number).name)
-
-    before = {}
-    try:
-        with suppress(ValueError):  # not the main thread: signals stay with whoever owns it
-            for number in (signal.SIGTERM, signal.SIGUSR1):
-                before[number] = signal.signal(number, leave)
-        yield
-    except _Signal as name:
-        raise Stopped(
-            f"stopped by {name}; what is finished stands", "run the same command to go on"
-        ) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @leaving_on_signal()

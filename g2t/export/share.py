@@ -3,7 +3,6 @@
 Files are the only barrier: a worker that needs a shard of another waits until it stands.
 """
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,17 +10,13 @@ from pathlib import Path
 
 from g2t.artifact import SCRATCH
 from g2t.errors import InputError, Stopped, UsageError
+from g2t.ranks import ranks_of_launcher
 
 #: Seconds between two looks at the folder, at first.
 POLL = 0.05
 
 #: Seconds after which a worker stops waiting where nothing new appears.
 PATIENCE = 3600.0
-
-
-#: By launcher, the variables that tell a process its number and how many there are. SLURM_NTASKS
-#: will not do: a batch script has it too, with SLURM_PROCID 0, and runs once.
-LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 @dataclass(frozen=True)
@@ -57,11 +52,8 @@ def share_of(worker: int | None, workers: int | None) -> Share:
         raise UsageError("--worker and --workers go together", "e.g. --worker 0 --workers 4")
     if worker is not None and workers is not None:
         return Share(worker, workers)
-    for rank, count in LAUNCHERS:
-        number, total = os.environ.get(rank, ""), os.environ.get(count, "")
-        if number.isdigit() and total.isdigit():
-            return Share(int(number), int(total))
-    return Share()
+    ranks = ranks_of_launcher()
+    return Share(ranks.number, ranks.count)
 
 
 def wait_for(paths: Iterable[Path], watched: Path) -> None:

@@ -1,8 +1,8 @@
 """The first layer of every network: a linear map and dropout over dense or sparse rows alike."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from g2t import chance
 from g2t.graph.csr import Csr, Features
 
 
@@ -20,6 +20,6 @@ class InputLinear(nn.Linear):
 def drop_entries(features: Features, rate: float, training: bool) -> Features:
     """Drop entries at random and scale up the rest; of sparse rows only stored entries count."""
     if isinstance(features, Tensor):
-        return F.dropout(features, rate, training)
-    value_E = F.dropout(features.values(), rate, training)
+        return chance.drop(features, rate, training)
+    value_E = chance.drop_entries(features.values(), rate, training)
     return Csr(features.start_N, features.column_E, value_E, features.width)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from g2t.chance import Dropout, drop
+
 
 class Block(nn.Module):
     """Pre-norm attention and feed-forward.
@@ -35,7 +37,7 @@ class Block(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(2 * width, width),
         )
         #: Keys and values of the landmarks, [H, M, D / H] each, of a block that is settled.
@@ -61,9 +63,9 @@ class Block(nn.Module):
         """Return tokens [B, T, D]; a token that is not known is seen by no other."""
         normed_BTD = self.norm_tokens(tokens_BTD)
         attended_BTD = self._attend(normed_BTD, known_BT)
-        tokens_BTD = tokens_BTD + F.dropout(attended_BTD, self.dropout, self.training)
+        tokens_BTD = tokens_BTD + drop(attended_BTD, self.dropout, self.training)
         fed_BTD: Tensor = self.feed(tokens_BTD)
-        return tokens_BTD + F.dropout(fed_BTD, self.dropout, self.training)
+        return tokens_BTD + drop(fed_BTD, self.dropout, self.training)
 
     def _attend(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
         count, length, width = tokens_BTD.shape

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from g2t.chance import draw, drawing_for, drop
 from g2t.graph.csr import Csr, Features, take_rows
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.graph.structure import Propagation, project_dense, propagation, some_neighbours
@@ -144,7 +144,8 @@ class Hop(Student):
         near_R = near_BS[near_BS >= 0]
         if inputs.operator is not None:
             # Dropped words are dropped at their source, so all hops agree on them.
-            every_ND = self.project[0](self._drop(inputs.features))
+            with drawing_for(None):
+                every_ND = self.project[0](self._drop(inputs.features))
             rows = inputs.operator.hops(every_ND, self.hops, torch.cat([index_B, near_R]))
             own_BTD, near_RTD = rows[: len(index_B)], rows[len(index_B) :]
         else:
@@ -154,7 +155,7 @@ class Hop(Student):
         if self.neighbours:
             parts_BSPD = self._parts(near_BS, near_RTD[:, : self.parts])
             tokens_BTD = torch.cat([tokens_BTD, parts_BSPD.flatten(1, 2)], 1)
-        return F.dropout(tokens_BTD, self.dropout, self.training)
+        return drop(tokens_BTD, self.dropout, self.training)
 
     def _project(self, inputs: Inputs, index_B: Tensor, count: int) -> Tensor:
         """Project the first tokens that are stored of some nodes, [B, at most `count`, D]."""
@@ -227,6 +228,7 @@ class Hop(Student):
 
     def draw_hops(self, index_B: Tensor) -> Tensor | None:
         """Draw k = 0 for a share `zero_hop` of the rows, else k uniform in 1 … K."""
-        some_B = torch.randint(1, self.hops + 1, (len(index_B),), device=index_B.device)
-        none_B = torch.rand(len(index_B), device=index_B.device) < self.zero_hop
+        count, device = len(index_B), index_B.device
+        some_B = draw(count, lambda n: torch.randint(1, self.hops + 1, (n,), device=device))
+        none_B = draw(count, lambda n: torch.rand(n, device=device)) < self.zero_hop
         return some_B.masked_fill(none_B, 0)

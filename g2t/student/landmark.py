@@ -6,10 +6,10 @@ O(1) per node, no edge and no other node needed at inference.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from g2t.chance import drop
 from g2t.graph.csr import take_rows
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
@@ -80,7 +80,7 @@ class Landmark(Student):
         """Return one token per node, [B, 1, D]."""
         rows = take_rows(inputs.features, index_B)
         token_BD: Tensor = self.project(drop_entries(rows, self.input_dropout, self.training))
-        return F.dropout(token_BD, self.dropout, self.training)[:, None]
+        return drop(token_BD, self.dropout, self.training)[:, None]
 
     def forward(self, tokens_BTD: Tensor, hops_B: Tensor | None = None) -> Output:
         """Read the one token of each node."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from g2t.chance import drop
 from g2t.graph.csr import take_rows
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.student.base import Inputs, ModelSettings, Output, Student, TrainSettings
@@ -51,7 +52,7 @@ class MLP(Student):
         state_BD = F.relu(tokens_BTD[:, 0])
         blocks = [state_BD]
         for layer in self.blocks:
-            state_BD = F.relu(layer(F.dropout(state_BD, self.dropout, self.training)))
+            state_BD = F.relu(layer(drop(state_BD, self.dropout, self.training)))
             blocks.append(state_BD)
-        logits_BC: Tensor = self.head(F.dropout(state_BD, self.dropout, self.training))
+        logits_BC: Tensor = self.head(drop(state_BD, self.dropout, self.training))
         return Output(logits_BC, tuple(blocks), tuple(block[:, None] for block in blocks))

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch_geometric.nn import SimpleConv
 
+from g2t.chance import drop
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.teacher.frame import GNN, FrameSettings, Structure
@@ -42,7 +43,7 @@ class APPNP(GNN):
     def begin(self, features: Features) -> Features:
         """Return h_0, [N, D]; in training, dropout is where classic APPNP has it."""
         state_ND = F.relu(self.pre(drop_entries(features, self.dropout, self.training)))
-        return F.dropout(state_ND, self.dropout, self.training)
+        return drop(state_ND, self.dropout, self.training)
 
     def step(
         self, index: int, state: Features, structure: Structure, first: Features | None

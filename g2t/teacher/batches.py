@@ -7,6 +7,7 @@ import torch
 from g2t.errors import UsageError
 from g2t.graph.bundle import Graph
 from g2t.graph.splits import Split
+from g2t.ranks import ALONE, Ranks
 from g2t.teacher.batch import Batch, Batches
 from g2t.teacher.forward import observed
 from g2t.teacher.settings import FANOUT, TrainSettings
@@ -41,6 +42,7 @@ def make_batches(
     reach: int,
     seed: int,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Batches:
     """Return what `train.batch` and `train.sampler` ask for, for a teacher of some reach in hops.
 
@@ -57,4 +59,4 @@ def make_batches(
     from g2t.teacher.sampled import Clusters, Sampled  # they import PyG, which takes seconds
 
     kind = Clusters if options.sampler == "clusters" else Sampled
-    return kind(graph, split, scaling, options, fanouts, seed, device)
+    return kind(graph, split, scaling, options, fanouts, seed, device, ranks)

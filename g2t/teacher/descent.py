@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from g2t.averaging import average, fair_share
+from g2t.ranks import ALONE, Ranks
 from g2t.schedule import rate_factor
 from g2t.teacher.settings import TrainSettings
 
@@ -15,8 +16,9 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 class Descent:
     """The moving parts of a training run; `judged` is the network that is validated and kept."""
 
-    def __init__(self, model: nn.Module, options: TrainSettings) -> None:
+    def __init__(self, model: nn.Module, options: TrainSettings, ranks: Ranks = ALONE) -> None:
         self.model = model
+        self.ranks = ranks
         self.options = options
         self.optimizer = OPTIMIZERS[options.optimizer](
             model.parameters(), options.lr, weight_decay=options.weight_decay
@@ -38,16 +40,21 @@ class Descent:
             group["lr"] = options.lr * factor
         self.model.train()
 
-    def step(self, loss: Tensor) -> None:
-        """Move the weights down the gradient of a loss, and the running mean after them."""
+    def step(self, loss: Tensor, asked: bool = False) -> bool:
+        """Move the weights down the gradient of a loss, and the running mean after them.
+
+        `asked` is whether this rank was asked to stop; tells whether any was.
+        """
         self.optimizer.zero_grad()
         loss.backward()
+        asked = self.ranks.add_gradients(self.model.parameters(), asked)
         if self.options.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         self.steps += 1
         if self.options.ema:
             average(self.judged, self.model, fair_share(self.options.ema, self.steps))
+        return asked
 
 
 def class_weights(labels_N: Tensor, classes: int, kind: str) -> Tensor | None:

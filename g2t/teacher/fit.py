@@ -1,6 +1,6 @@
 """The training loop of one network: the best epoch by validation is kept, never a test label."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from g2t.chance import drawing_for
 from g2t.checkpoint import Checkpoint, check_finite
 from g2t.metrics import Metric, score
-from g2t.runtime import stop_on_signal
+from g2t.ranks import ALONE, Ranks
+from g2t.runtime import StopSignal, stop_on_signal
 from g2t.stage import Stage
 from g2t.task import Task, task_loss
 from g2t.teacher.batch import Batches
@@ -57,52 +59,65 @@ class Fit:
 
         Raises TrainingError when a loss is not finite, Stopped after a signal.
         """
-        options = self.options
-        descent = Descent(self.model, options)
+        options, ranks = self.options, self.stage.ranks
+        ranks.follow_first([self.model])
+        descent = Descent(self.model, options, ranks)
         if options.compile:
             validate(self.model, self.batches, self.task, self.metric)  # makes the operators
             self.model.compile()
         checkpoint = Checkpoint(
-            self.folder, descent.modules, descent.optimizer, options.checkpoint_seconds
+            self.folder, descent.modules, descent.optimizer, options.checkpoint_seconds, ranks
         )
-        start, best = 0, {"epoch": -1, "val": -1.0, "val_loss": float("inf")}
+        # The epoch that is under way, the steps of it that are over, their mean loss and its rows.
+        state: dict[str, Any] = {"epoch": 0, "done": 0, "mean": 0.0, "rows": 0, "steps": 0}
+        state["best"] = best = {"epoch": -1, "val": -1.0, "val_loss": float("inf")}
         weights: dict[str, Tensor] = {}
         if (saved := checkpoint.load()) is not None:
-            (numbers, weights) = saved
-            start, best, descent.steps = numbers["epoch"] + 1, numbers["best"], numbers["steps"]
-            self.note(f"going on after epoch {start - 1}")
-        self.stage.rewind(self.before + start)
-        epoch = start - 1
+            state, weights = saved
+            best, descent.steps = state["best"], state["steps"]
+            self.note(f"going on after epoch {state['epoch'] - 1}")
+        self.stage.rewind(self.before + state["epoch"])
         with stop_on_signal() as stop:
-            for epoch in range(start, options.epochs):
-                found = self._epoch(epoch, descent)
+            for epoch in range(state["epoch"], options.epochs):
+                ranks.follow_first(descent.modules.values())
+                for asked in self._steps(state, descent, checkpoint, stop):
+                    checkpoint.after_step(stop, asked, state, weights)
+                found = self._judge(state, descent)
                 if _is_better(found, best):
-                    best = found
+                    state["best"] = best = found
                     # Clones: on the CPU a state_dict shares memory with the live weights.
-                    state = descent.judged.state_dict()
-                    weights = {key: value.detach().clone() for key, value in state.items()}
+                    live = descent.judged.state_dict()
+                    weights = {key: value.detach().clone() for key, value in live.items()}
+                state |= {"epoch": epoch + 1, "done": 0, "mean": 0.0, "rows": 0}
                 if epoch - best["epoch"] >= options.patience:
                     break
-                numbers = {"epoch": epoch, "best": best, "steps": descent.steps}
-                checkpoint.after_epoch(stop, numbers, weights)
-        return Fitted(best, weights, epoch + 1)
+        return Fitted(best, weights, state["epoch"])
 
-    def _epoch(self, epoch: int, descent: Descent) -> dict[str, Any]:
-        """Train for an epoch, validate, log; returns the epoch's figures."""
+    def _steps(
+        self, state: dict[str, Any], descent: Descent, checkpoint: Checkpoint, stop: StopSignal
+    ) -> Iterator[bool]:
+        """Take the steps of an epoch; tell after each whether any rank was asked to stop."""
+        epoch, smoothing = state["epoch"], self.options.label_smoothing
         descent.begin(epoch)
-        mean, rows = 0.0, 0
-        for batch in self.batches.train(epoch):
+        for batch in checkpoint.going_on(self.batches.train(epoch), state["done"]):
             device = batch.labels_B.device.type
-            with torch.autocast(device, torch.bfloat16, self.options.precision == "bf16"):
+            bf16 = self.options.precision == "bf16"
+            with torch.autocast(device, torch.bfloat16, bf16), drawing_for(batch.part):
                 logits_NC = self.model(batch.features, batch.structure).logits_NC
             logits_BC = logits_NC[batch.rows_B].float()
-            smoothing = self.options.label_smoothing
+            logits_BC = self.stage.ranks.whole(logits_BC, len(batch.labels_B))
             loss = task_loss(self.task, logits_BC, batch.labels_B, self.weight_C, smoothing)
             check_finite(loss, epoch)
-            descent.step(loss)
-            rows += len(logits_BC)
-            mean += (loss.item() - mean) * (len(logits_BC) / rows)
-        val, val_loss = validate(descent.judged, self.batches, self.task, self.metric)
+            asked = descent.step(loss, bool(stop))
+            state["rows"] += len(logits_BC)
+            state["mean"] += (loss.item() - state["mean"]) * (len(logits_BC) / state["rows"])
+            state |= {"done": state["done"] + 1, "steps": descent.steps}
+            yield asked
+
+    def _judge(self, state: Mapping[str, Any], descent: Descent) -> dict[str, Any]:
+        """Validate and log an epoch; returns its figures."""
+        epoch, mean, ranks = state["epoch"], state["mean"], self.stage.ranks
+        val, val_loss = validate(descent.judged, self.batches, self.task, self.metric, ranks)
         check_finite(torch.tensor(val_loss), epoch)
         figures = {"loss": mean, "val": val, "val_loss": val_loss}
         self.stage.log({"epoch": epoch, **self.tag, **figures})
@@ -115,13 +130,15 @@ def _is_better(found: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
 
 
 @torch.no_grad()
-def validate(model: nn.Module, batches: Batches, task: Task, metric: Metric) -> tuple[float, float]:
+def validate(
+    model: nn.Module, batches: Batches, task: Task, metric: Metric, ranks: Ranks = ALONE
+) -> tuple[float, ...]:
     """Return the metric and the cross-entropy on the validation nodes, in full precision."""
     model.eval()
-    parts = [
-        (model(batch.features, batch.structure).logits_NC[batch.rows_B], batch.labels_B)
-        for batch in batches.val()
-    ]
+    parts = []
+    for batch in batches.val():
+        logits_BC = model(batch.features, batch.structure).logits_NC[batch.rows_B]
+        parts.append((ranks.whole(logits_BC, len(batch.labels_B)), batch.labels_B))
     logits_BC, labels_B = (torch.cat(part) for part in zip(*parts, strict=True))
     loss = task_loss(task, logits_BC, labels_B)
-    return score(metric, logits_BC, labels_B), loss.item()
+    return ranks.numbers_of_first(score(metric, logits_BC, labels_B), loss.item())

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch_geometric.nn import GCN2Conv
 
+from g2t.chance import drop
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.teacher.frame import GNN, FrameSettings, Structure
@@ -56,5 +57,5 @@ class GCN2(GNN):
 
     def end(self, states: Sequence[Tensor]) -> Tensor:
         """Return the head's logits of h_L, [N, C]."""
-        logits_NC: Tensor = self.post(F.dropout(states[-1], self.dropout, self.training))
+        logits_NC: Tensor = self.post(drop(states[-1], self.dropout, self.training))
         return logits_NC

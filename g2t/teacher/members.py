@@ -7,6 +7,7 @@ from typing import Any
 
 from g2t.artifact import Artifact, is_artifact
 from g2t.errors import CheckFailed, InputError
+from g2t.ranks import ALONE, Ranks
 from g2t.runtime import Progress
 from g2t.teacher.settings import teach_settings
 from g2t.teacher.train import teach
@@ -43,6 +44,7 @@ def teach_members(
     device: str = "auto",
     force: bool = False,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Artifact, ...]:
     """Train every teacher that settings ask for; finished ones stay.
 
@@ -61,6 +63,7 @@ def teach_members(
                 device=device,
                 force=force,
                 progress=progress,
+                ranks=ranks,
             )
         )
     return tuple(made)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from g2t.chance import drop
 from g2t.graph.csr import Features
 from g2t.graph.linear import InputLinear, drop_entries
 from g2t.teacher.description import (
@@ -114,7 +115,7 @@ class Stack(GNN):
         state_ND = join(self.jk, states)
         if self.post is None:
             return state_ND
-        logits_NC: Tensor = self.post(F.dropout(state_ND, self.dropout, self.training))
+        logits_NC: Tensor = self.post(drop(state_ND, self.dropout, self.training))
         return logits_NC
 
     def describe(self) -> Description | None:

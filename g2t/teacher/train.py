@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from g2t.artifact import SCRATCH, Artifact
 from g2t.checkpoint import save_state
-from g2t.errors import IntegrityError
+from g2t.errors import IntegrityError, UsageError
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.splits import Split, complete_name, hide_test_labels, make_split, write_split
 from g2t.network import write_network
-from g2t.runtime import Progress, Silent, check_device, choose_device
+from g2t.ranks import ALONE, Ranks
+from g2t.runtime import Progress, Silent, check_device, choose_device, leaving_on_signal
 from g2t.stage import Stage
 from g2t.teacher.baseline import compare, warning
 from g2t.teacher.batches import make_batches
@@ -34,6 +36,7 @@ UNASKED: dict[str, Any] = {"preset": True, "members": True, "train": {"checkpoin
 BEST = "best.safetensors"
 
 
+@leaving_on_signal()
 def teach(
     graph_path: Path,
     out: Path,
@@ -42,18 +45,22 @@ def teach(
     device: str = "auto",
     force: bool = False,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Artifact:
     """Train a teacher on a graph artefact and write it to `out`.
 
-    `values` are settings of `TeachSettings`. Raises UsageError, InputError, IntegrityError for
-    wrong settings, missing and damaged input, MissingExtra where a setting needs what is not here,
-    TrainingError when the loss is not finite.
+    `values` are settings of `TeachSettings`. Several ranks that call this at once, with
+    `train.batch`, learn together what one would learn. Raises UsageError, InputError,
+    IntegrityError for wrong settings, missing and damaged input, MissingExtra where a setting needs
+    what is not here, TrainingError when the loss is not finite, Stopped after a signal or where
+    another rank is gone.
     """
     plan = plan_teacher(graph_path, values)
-    where = choose_device(device)
+    where = choose_device(device, ranks)
+    check_shared(plan, ranks)
     check_device(plan.settings.train.precision, plan.settings.train.compile, where)
-    show = progress or Silent()
-    with Stage(out, "teacher", plan.asked, plan.inputs, plan.settings.seed, force) as stage:
+    show, asked = progress or Silent(), (plan.asked, plan.inputs, plan.settings.seed)
+    with Stage(out, "teacher", *asked, force, ranks=ranks) as stage:
         if stage.finished:
             show.note(f"{out} is done already")
             made = stage.finished
@@ -119,8 +126,9 @@ def _train(
             chosen = scaling
     model, facts = plan.network(chosen)
     model.load_state_dict(tried[chosen].weights)
-    write_network(stage.path, {**facts, **told_by(model)}, model)
-    write_split(plan.split, stage.path / SPLIT)
+    if stage.ranks.first:
+        write_network(stage.path, {**facts, **told_by(model)}, model)
+        write_split(plan.split, stage.path / SPLIT)
     best = tried[chosen].best
     summary = {**best, "split": plan.split.name, "split_digest": plan.split.digest}
     summary |= compare(
@@ -142,16 +150,15 @@ def _fit(
 ) -> Fitted:
     """Train with one scaling, or return what an earlier run of the stage has found with it."""
     folder = stage.path / SCRATCH / scaling
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    if stage.ranks.from_first(lambda: _is_there(folder / BEST)):
         return Fitted(weights=load_tensors(folder / BEST), **load_facts(folder / BEST))
-    except IntegrityError:
-        pass  # not trained yet
     options = plan.settings.train
     model, _ = plan.network(scaling)
     model = model.to(device)
     seed = plan.settings.initial_seed
-    batches = make_batches(plan.graph, plan.split, scaling, options, model.reach, seed, device)
+    batches = make_batches(
+        plan.graph, plan.split, scaling, options, model.reach, seed, device, stage.ranks
+    )
     model.observe(batches.structure)
     labels = plan.graph.labels[plan.split.parts.train]
     weight_C = class_weights(labels, len(plan.graph.classes), options.class_weights)
@@ -171,5 +178,42 @@ def _fit(
         tell=lambda epoch, figures: progress.update(task, epoch + 1, options.epochs, figures),
         note=progress.note,
     ).run()
-    save_state(folder / BEST, fitted.weights, {"best": fitted.best, "epochs": fitted.epochs})
+    if stage.ranks.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_state(folder / BEST, fitted.weights, {"best": fitted.best, "epochs": fitted.epochs})
     return fitted
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a file with tensors and facts is there and whole."""
+    try:
+        load_tensors(path)
+        load_facts(path)
+    except IntegrityError:
+        return False
+    return True
+
+
+def check_shared(plan: TeachPlan, ranks: Ranks) -> None:
+    """Raise UsageError where several ranks would not get what one gets."""
+    if ranks.alone:
+        return
+    options, model = plan.settings.train, plan.network(plan.scalings[0])[0]
+    reasons = {
+        "train.batch": (options.batch is None, "is not set: all nodes at once are for one rank"),
+        "train.sampler=clusters": (options.sampler == "clusters", "gives steps of one piece"),
+        "model.norm=batch": (
+            any(isinstance(module, nn.BatchNorm1d) for module in model.modules()),
+            "takes means over rows that ranks share out",
+        ),
+        "model.attention_dropout": (
+            getattr(plan.settings.model, "attention_dropout", 0) > 0,
+            "draws for every edge, and ranks share some edges",
+        ),
+    }
+    for name, (is_so, reason) in reasons.items():
+        if is_so:
+            raise UsageError(
+                f"{name} {reason}; {ranks.count} ranks would not learn what one learns",
+                "change it, or train with one rank: without torchrun or srun",
+            )

@@ -123,7 +123,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes_with_every_option(
     for at in (2, 5):
         with pytest.raises(Stopped):
             distill(cache_path, tmp_path / "s", values, second=hop, progress=Terminated(at))
-        assert (tmp_path / "s.partial" / "checkpoint.safetensors").is_file()
+        assert (tmp_path / "s.partial/scratch/checkpoint.safetensors").is_file()
     made = distill(cache_path, tmp_path / "s", values, second=hop)
     assert payload(made.path) == payload(whole.path)
     if "revive" in values["train"]:  # else nothing was moved, and nothing tested

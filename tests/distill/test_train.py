@@ -292,7 +292,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_bytes(
     assert code == 75, said
     assert "run the same command to go on" in said
     assert not out.exists()
-    assert (partial / "checkpoint.safetensors").is_file()
+    assert (partial / "scratch/checkpoint.safetensors").is_file()
     code, said = finish(start(cache_path, out))
     assert code == 0, said
     assert "going on after epoch" in said

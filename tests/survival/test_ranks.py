@@ -260,7 +260,7 @@ def test_whose_share(
 def test_a_rank_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="worker 2 of 2 cannot be"):
+    with pytest.raises(UsageError, match="rank 2 of 2 cannot be"):
         share_of(None, None)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from g2t.errors import Stopped
-from g2t.export.run import leaving_on_signal
+from g2t.runtime import leaving_on_signal
 from tests.survival.conftest import Made, Story
 from tests.survival.forks import (
     SMALL_PANELS,

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from g2t.cache.check import open_cache
 from g2t.errors import InputError
 from g2t.place import Place
 from tests.survival.conftest import Made, Story
-from tests.survival.forks import PANELS, Ended, Fault, Forks, How, content, digest, names
+from tests.survival.forks import PANELS, ROOT, Ended, Fault, Forks, How, content, digest, names
 
 HOW = How(patches=PANELS)
 
@@ -163,3 +165,27 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
             with pytest.raises(InputError, match="another g2t is writing"), place.locked():
                 pass
         assert names(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_dead_holder_on_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the file stays behind; it says whose it was, and that this process is gone."""
+    dies = (
+        "import errno, fcntl, os, pathlib, warnings\n"
+        "def refuse(*_): raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))\n"
+        "warnings.simplefilter('ignore'); fcntl.flock = refuse\n"
+        "from g2t.place import Place\n"
+        f"with Place(pathlib.Path({str(tmp_path / 'c')!r})).locked(): os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", dies], cwd=ROOT, check=False).returncode == -9
+    assert names(tmp_path) == ["c.lock"]
+
+    def refuse(file: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with Place(tmp_path / "c").locked():
+        pass
+    assert names(tmp_path) == []

@@ -1,6 +1,7 @@
 """Checkpoints: a loop that was stopped goes on as if it had not been, bit for bit."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,6 @@ def test_without_a_checkpoint_nothing_changes(tmp_path: Path) -> None:
     before = loop.state()
     assert loop.checkpoint.load() is None
     assert_same(loop.state(), before)
-    loop.checkpoint.discard()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -101,6 +101,72 @@ def test_a_truncated_checkpoint_counts_as_none(tmp_path: Path, share: float) -> 
     before = again.state()
     assert again.checkpoint.load() is None
     assert_same(again.state(), before)
+
+
+@pytest.mark.parametrize("kept", [0, 9, 0.5, 0.99])
+def test_of_two_checkpoints_the_newest_that_is_whole_counts(tmp_path: Path, kept: float) -> None:
+    loop, states = Loop(tmp_path), []
+    for epoch in range(3):
+        loop.step()
+        loop.checkpoint.save({"epoch": epoch}, {})
+        states.append(loop.state())
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(g2t.checkpoint.NAMES)
+    data = loop.checkpoint.path.read_bytes()
+    loop.checkpoint.path.write_bytes(data[: int(kept if kept >= 1 else len(data) * kept)])
+    again = Loop(tmp_path)
+    assert again.checkpoint.load() == ({"epoch": 1}, {})
+    assert_same(again.state(), states[1])
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_kill_between_the_renames_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The newest becomes the one before, and then the new one the newest."""
+    loop = Loop(tmp_path)
+    loop.checkpoint.save({"epoch": 0}, {})
+    rename, count = Path.replace, iter(range(1, 3))
+
+    def killed(path: Path, target: Path) -> Path:
+        if next(count) == at:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.checkpoint.save({"epoch": 1}, {})
+    assert Loop(tmp_path).checkpoint.load() == ({"epoch": 0}, {})
+    loop.checkpoint.save({"epoch": 2}, {})
+    assert Loop(tmp_path).checkpoint.load() == ({"epoch": 2}, {})
+
+
+def test_an_epoch_goes_on_in_its_middle(tmp_path: Path) -> None:
+    """Batches that are over are drawn once more and skipped; what else was drawn stays drawn."""
+
+    def batches() -> Iterator[Tensor]:
+        for rows_B in torch.split(torch.randperm(8), 2):
+            yield torch.cat([rows_B, torch.randint(9, (1,))])
+
+    def train(checkpoint: Checkpoint, done: int, stop: int) -> list[Tensor]:
+        seen = []
+        for batch in checkpoint.going_on(batches(), done):
+            seen += [batch, torch.rand(3)]  # the second is dropout
+            done += 1
+            if done == stop:
+                checkpoint.save({"done": done}, {})
+                break
+        return seen
+
+    whole = train(Loop(tmp_path / "whole").checkpoint, 0, 0)
+    first = train(Loop(tmp_path).checkpoint, 0, 3)
+    again = Loop(tmp_path)
+    torch.rand(5)
+    loaded = again.checkpoint.load()
+    assert loaded is not None
+    rest = train(again.checkpoint, loaded[0]["done"], 0)
+    assert len(rest) == 2
+    assert all(map(torch.equal, first + rest, whole))
 
 
 def test_a_kill_during_the_writing_leaves_the_former(
@@ -129,14 +195,14 @@ def test_a_kill_during_the_writing_leaves_the_former(
 def test_it_is_written_when_it_is_time_and_when_a_signal_came(tmp_path: Path) -> None:
     stop = StopSignal()
     rare, often = Loop(tmp_path, every=3600), Loop(tmp_path, every=0)
-    rare.checkpoint.after_epoch(stop, {"epoch": 0}, {})
+    rare.checkpoint.after_step(stop, False, {"epoch": 0}, {})
     assert not rare.checkpoint.path.exists()
-    often.checkpoint.after_epoch(stop, {"epoch": 1}, {})
+    often.checkpoint.after_step(stop, False, {"epoch": 1}, {})
     assert often.checkpoint.path.exists()
-    often.checkpoint.discard()
+    often.checkpoint.path.unlink()
     stop.receive(15, None)
     with pytest.raises(Stopped, match="stopped by SIGTERM after a checkpoint") as caught:
-        rare.checkpoint.after_epoch(stop, {"epoch": 2}, {})
+        rare.checkpoint.after_step(stop, bool(stop), {"epoch": 2}, {})
     assert (caught.value.code, caught.value.hint) == (75, "run the same command to go on")
     loaded = Loop(tmp_path).checkpoint.load()
     assert loaded is not None
@@ -151,10 +217,10 @@ def test_the_clock_starts_again_with_each_checkpoint(
     loop, saved = Loop(tmp_path, every=10), []
     for epoch in range(5):
         now[0] += 6
-        loop.checkpoint.after_epoch(StopSignal(), {"epoch": epoch}, {})
+        loop.checkpoint.after_step(StopSignal(), False, {"epoch": epoch}, {})
         if loop.checkpoint.path.exists():
             saved.append(epoch)
-            loop.checkpoint.discard()
+            loop.checkpoint.path.unlink()
     assert saved == [1, 3]
 
 
