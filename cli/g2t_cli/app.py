@@ -12,6 +12,7 @@ from g2t_cli.export_features import export_features
 from g2t_cli.import_graph import import_graph
 from g2t_cli.output import emit_json, say_error
 from g2t_cli.run import run
+from g2t_cli.sweep import sweep
 from g2t_cli.teach import teach
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command("distill")(distill)
 app.command("eval")(evaluate)
 app.command("run")(run)
 app.command("compare")(compare)
+app.command("sweep")(sweep)
 app.add_typer(cache.app, name="cache")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
