@@ -7,6 +7,7 @@ import typer
 from g2t_cli import cache, data, recipe
 from g2t_cli.compare import compare
 from g2t_cli.distill import distill
+from g2t_cli.doctor import doctor
 from g2t_cli.evaluate import evaluate
 from g2t_cli.export_features import export_features
 from g2t_cli.import_graph import import_graph
@@ -29,6 +30,7 @@ app.command("eval")(evaluate)
 app.command("run")(run)
 app.command("compare")(compare)
 app.command("sweep")(sweep)
+app.command("doctor")(doctor)
 app.add_typer(cache.app, name="cache")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
