@@ -176,7 +176,7 @@ def test_the_best_settings_are_those_of_the_highest_mean() -> None:
 
 def test_optuna_is_told_what_is_done_and_asked_for_no_more_than_wanted(home: Path) -> None:
     optuna = pytest.importorskip("optuna")
-    text = (home / "sweep.toml").read_text(encoding="utf-8").replace("/sweep\"", "/search\"")
+    text = (home / "sweep.toml").read_text(encoding="utf-8").replace('/sweep"', '/search"')
     text = text.replace("[1e-3, 3e-2]", "{ low = 1e-3, high = 1e-1, log = true }")
     spec = spec_of(text)
     first = search(spec, plain, 3)
