@@ -50,12 +50,12 @@ END
 
 start() {
     mkdir -p "$1"
-    chmod 755 "$1"  # munged refuses a socket in a folder that others may write to
     configure "$1"
     export SLURM_CONF="$1/slurm.conf"
     (umask 077 && head -c 1024 /dev/urandom > "$1/munge.key")
-    munged --key-file="$1/munge.key" --socket="$1/munge.socket" --pid-file="$1/munge.pid" \
-        --log-file="$1/munge.log" --seed-file="$1/munge.seed"
+    # By force: munged wants its socket where all users reach it, and here is only one.
+    munged --force --key-file="$1/munge.key" --socket="$1/munge.socket" --pid-file="$1/munge.pid" \
+        --log-file="$1/munge.log" --seed-file="$1/munge.seed" 2> "$1/munge.said"
     slurmctld
     slurmd
     for _ in $(seq 60); do

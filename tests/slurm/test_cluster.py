@@ -43,8 +43,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         patch.setenv("PYTHONPATH", f"{TOP}:{TOP / 'cli'}")
         patch.chdir(folder)
-        subprocess.run([CLUSTER, "start", folder], check=True)
         try:
+            subprocess.run([CLUSTER, "start", folder], check=True)
             yield folder
         finally:
             subprocess.run(["scancel", "--user=root"], check=False)
