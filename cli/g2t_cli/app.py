@@ -1,5 +1,6 @@
 """The `g2t` command: its subcommands, `--version`, and nothing heavy at import."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,12 +8,14 @@ import typer
 from g2t_cli import cache, data, recipe
 from g2t_cli.compare import compare
 from g2t_cli.distill import distill
+from g2t_cli.doctor import doctor
 from g2t_cli.evaluate import evaluate
 from g2t_cli.export_features import export_features
 from g2t_cli.import_graph import import_graph
-from g2t_cli.output import emit_json, say_error
+from g2t_cli.output import command, emit_json, keep_log, say_error
 from g2t_cli.report import report
 from g2t_cli.run import run
+from g2t_cli.sweep import sweep
 from g2t_cli.teach import teach
 
 app = typer.Typer(
@@ -29,18 +32,30 @@ app.command("eval")(evaluate)
 app.command("run")(run)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("sweep")(sweep)
+app.command("doctor")(doctor)
 app.add_typer(cache.app, name="cache")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)
+@command
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --version: versions of all that counts.")
     ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            envvar="G2T_LOG_FILE",
+            metavar="FILE",
+            help="Before the command: append what goes to stderr to a file too, with its time.",
+        ),
+    ] = None,
 ) -> None:
     """Distil what a GNN knows about a graph into a Transformer.
 
@@ -51,10 +66,12 @@ def root(
     6 a check failed (--min-…), 69 extra or device missing, 75 stopped by a signal after a
     checkpoint, 130 interrupted.
     """
+    if log_file is not None:
+        keep_log(log_file)
     if not version:
         if as_json and context.invoked_subcommand is None:
             say_error("--json alone goes with --version", "or with a command: g2t COMMAND --json")
-            raise typer.Exit(2)
+            raise SystemExit(2)
         return
     import g2t
     from g2t.stage import environment
@@ -65,7 +82,7 @@ def root(
     else:
         packages = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
         print(f"g2t {g2t.__version__} ({packages}, Python {facts['python']})")
-    raise typer.Exit
+    raise SystemExit
 
 
 def main() -> None:

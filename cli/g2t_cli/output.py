@@ -3,13 +3,14 @@
 import functools
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
-from g2t.errors import G2TError, UsageError
+from g2t.errors import G2TError, InputError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +25,9 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(body)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return body(*args, **kwargs)
+            result = body(*args, **kwargs)
+            sys.stdout.flush()  # here, where a closed pipe can still be caught
+            return result
         except G2TError as error:
             if os.environ.get("G2T_DEBUG"):
                 raise
@@ -50,10 +53,28 @@ def command(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def say_error(message: str, hint: str) -> None:
-    """Print an error and the next step to stderr."""
-    print(f"error: {message}", file=sys.stderr)
-    if hint:
-        print(f"  hint: {hint}", file=sys.stderr)
+    """Print an error and the next step to stderr, and to the log if there is one."""
+    lines = [f"error: {message}", f"  hint: {hint}"] if hint else [f"error: {message}"]
+    for line in lines:
+        print(line, file=sys.stderr)
+        if _logs:
+            _logs[-1].note(line)
+
+
+#: Where progress, notes and errors are kept besides, if `keep_log` was called.
+_logs: list["Plain"] = []
+
+
+def keep_log(path: Path) -> None:
+    """Append what is said on stderr to a file too, also what `--quiet` keeps back, with its time.
+
+    Raises InputError where the file cannot be written.
+    """
+    try:
+        _logs[:] = [Plain(path.open("a", encoding="utf-8"), stamped=True)]
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}", "choose another file") from error
+    _logs[-1].note(shlex.join(["g2t", *sys.argv[1:]]))
 
 
 def out_or_usage(out: Path | None) -> Path:
@@ -100,15 +121,15 @@ def emit_artifacts(artifacts: Sequence[Any], as_json: bool) -> None:
             print(made.path)
 
 
-def progress(quiet: bool) -> "Plain | Bar":
+def progress(quiet: bool) -> "Plain | Bar | Both":
     """Return how progress is shown: a bar on a terminal, else plain lines, or nothing."""
-    if not quiet and sys.stderr.isatty():
-        return Bar()
-    return Plain(sys.stderr if not quiet else None)
+    terminal = not quiet and sys.stderr.isatty()
+    shown: Plain | Bar = Bar() if terminal else Plain(None if quiet else sys.stderr)
+    return Both(shown, _logs[-1]) if _logs else shown
 
 
 class Plain:
-    """Progress as `key=value` lines for logs."""
+    """Progress as `key=value` lines for logs; stamped ones begin with the time."""
 
     def __enter__(self) -> Self:
         return self
@@ -116,8 +137,9 @@ class Plain:
     def __exit__(self, *error: object) -> None:
         """Nothing to take away."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, stamped: bool = False) -> None:
         self.stream = stream
+        self.stamped = stamped
         self._last = 0.0
 
     def update(self, task: str, done: int, total: int, values: Mapping[str, float]) -> None:
@@ -127,12 +149,13 @@ class Plain:
             return
         self._last = now
         figures = " ".join(f"{key}={value:.4g}" for key, value in values.items())
-        print(f"{task} step={done}/{total} {figures}", file=self.stream, flush=True)
+        self.note(f"{task} step={done}/{total} {figures}")
 
     def note(self, text: str) -> None:
         """Print a sentence."""
         if self.stream is not None:
-            print(text, file=self.stream, flush=True)
+            when = time.strftime("%Y-%m-%dT%H:%M:%S%z ") if self.stamped else ""
+            print(f"{when}{text}", file=self.stream, flush=True)
 
 
 class Bar:
@@ -174,3 +197,27 @@ class Bar:
     def note(self, text: str) -> None:
         """Print a sentence above the bar."""
         self.bar.console.print(text, highlight=False, markup=False)
+
+
+class Both:
+    """Progress as it is shown, and in the log."""
+
+    def __init__(self, shown: Plain | Bar, log: Plain) -> None:
+        self.shown, self.log = shown, log
+
+    def __enter__(self) -> Self:
+        self.shown.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shown.__exit__(*error)
+
+    def update(self, task: str, done: int, total: int, values: Mapping[str, float]) -> None:
+        """Show a step, and keep it."""
+        self.shown.update(task, done, total, values)
+        self.log.update(task, done, total, values)
+
+    def note(self, text: str) -> None:
+        """Show a sentence, and keep it."""
+        self.shown.note(text)
+        self.log.note(text)

@@ -1,6 +1,6 @@
 """Tables for people: percentages, on stdout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -76,6 +76,16 @@ def _parts(scores: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _setting(split: Mapping[str, Any]) -> str:
     return f", {split['setting']}" if "setting" in split else ""
+
+
+def show_ranking(rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> None:
+    """Print the ranking of a `g2t.sweep/1`; `settings` are those that vary."""
+    table = new_table("finished settings, validation score in %", *settings, "seeds", "val")
+    for row in rows:
+        val = percent(row["val"]) + ("" if row["std"] is None else f" ± {percent(row['std'])}")
+        chosen = (str(row["settings"][key]) for key in settings)
+        table.add_row(*chosen, str(len(row["seeds"])), val)
+    show(table)
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:
