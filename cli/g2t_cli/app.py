@@ -11,6 +11,7 @@ from g2t_cli.evaluate import evaluate
 from g2t_cli.export_features import export_features
 from g2t_cli.import_graph import import_graph
 from g2t_cli.output import emit_json, say_error
+from g2t_cli.predict import predict
 from g2t_cli.run import run
 from g2t_cli.teach import teach
 
@@ -25,6 +26,7 @@ app.command("teach")(teach)
 app.command("export-features")(export_features)
 app.command("distill")(distill)
 app.command("eval")(evaluate)
+app.command("predict")(predict)
 app.command("run")(run)
 app.command("compare")(compare)
 app.add_typer(cache.app, name="cache")
