@@ -7,7 +7,6 @@ with its code; anything else is a defect of g2t and leaves with 1.
 import difflib
 from collections.abc import Iterable
 
-
 #: Choices that a hint lists at most.
 MOST_CHOICES = 40
 

@@ -81,6 +81,6 @@ def _refuse_features(source: Source) -> None:
 
 def _stdin() -> tuple[TextIO, bool]:
     """Return stdin as text, and whether it is JSON Lines: its first character tells."""
-    raw = cast(io.BufferedReader, sys.stdin.buffer)
+    raw = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
     lines = raw.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline=None if lines else ""), lines

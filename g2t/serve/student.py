@@ -15,6 +15,7 @@ from torch import Tensor
 from g2t.artifact import RECORD
 from g2t.errors import InputError
 from g2t.graph.csr import Csr, Features
+from g2t.graph.structure import without_self_loops
 from g2t.serve.features import EdgesLike, FeaturesLike, as_edges, as_features, no_edges
 from g2t.serve.hub import CONFIG, read_hub
 from g2t.student.base import CHUNK, Inputs, Output, Student
@@ -129,7 +130,7 @@ class ServedStudent:
         if not self.hops:
             return None
         if hops is None:
-            return (edges.counts_N > 0).long() * self.hops
+            return (without_self_loops(edges).counts_N > 0).long() * self.hops
         hops_N = torch.as_tensor(hops).long().expand(len(edges))
         if bool(((hops_N < 0) | (hops_N > self.hops)).any()):
             raise InputError(f"this student reads 0 … {self.hops} hops", "choose one of these")
