@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from g2t_cli import cache, data, recipe
+from g2t_cli import cache, data, model, recipe
 from g2t_cli.compare import compare
 from g2t_cli.distill import distill
 from g2t_cli.evaluate import evaluate
@@ -30,6 +30,7 @@ app.command("predict")(predict)
 app.command("run")(run)
 app.command("compare")(compare)
 app.add_typer(cache.app, name="cache")
+app.add_typer(model.app, name="model")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 

@@ -55,12 +55,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ServedStudent:
-    """A student ready to answer; `facts` are its `model.json`."""
+    """A student ready to answer; `facts` are its `model.json`, `seed` is that of its training."""
 
     path: Path
     facts: dict[str, Any]
     model: Student
     digest: str
+    seed: int | None = None
 
     @property
     def name(self) -> str:
@@ -164,7 +165,7 @@ def load_student(path: str | Path) -> ServedStudent:
     """
     folder = Path(path)
     if (folder / CONFIG).is_file() and not (folder / RECORD).exists():
-        facts, model, digest = read_hub(folder)
-        return ServedStudent(folder, facts, model, digest)
+        return ServedStudent(folder, *read_hub(folder))
     found = read_student(folder)
-    return ServedStudent(folder, found.facts, found.model, found.artifact.digest)
+    seed = found.artifact.record.get("seed")
+    return ServedStudent(folder, found.facts, found.model, found.artifact.digest, seed)

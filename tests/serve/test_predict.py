@@ -163,7 +163,8 @@ def alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
 
 
 def graph_of(rows: torch.Tensor, ends: torch.Tensor, folder: Path) -> Path:
-    edges = from_pairs(*torch.cat([ends, ends.flip(0)], 1), len(rows))
+    source, target = torch.cat([ends, ends.flip(0)], 1)
+    edges = from_pairs(source, target, len(rows))
     ids = tuple(f"v{i}" for i in range(len(rows)))
     labels = torch.arange(len(rows)) % 3
     graph = Graph("toy", rows, edges, labels, ("cat", "dog", "owl"), "accuracy", False, ids=ids)
@@ -180,7 +181,7 @@ def test_new_nodes_beside_a_graph_are_answered_as_its_own(make: Make, tmp_path: 
     ends = torch.randint(0, 40, (2, 60), generator=draw)
     whole = graph_of(rows, ends, tmp_path / "whole")
     kept = torch.arange(35)
-    inside = induced(from_pairs(*ends, 40), kept)
+    inside = induced(from_pairs(ends[0], ends[1], 40), kept)
     pairs = torch.stack([inside.column_E.long(), inside.row_E])
     part = graph_of(rows[:35], pairs, tmp_path / "part")
     new = write_csv(

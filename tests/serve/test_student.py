@@ -46,7 +46,7 @@ def test_answers_are_those_of_the_network_over_the_graph(
     ring = torch.stack([torch.arange(20), torch.arange(20).roll(1)])
     itself = torch.tensor([[21], [21]])  # is no neighbour
     ends = torch.cat([ends, ring, itself], 1)
-    edges = from_pairs(*torch.cat([ends, ends.flip(0)], 1), 30)
+    edges = from_pairs(torch.cat([ends[0], ends[1]]), torch.cat([ends[1], ends[0]]), 30)
     features = compact(rows) if kind == "csr" else rows
     inputs = student.model.prepare(features, edges, None)
     by_hops = [predict(student.model, inputs, k) for k in range(4)]
