@@ -226,8 +226,8 @@ def _sidecar(student: ServedStudent, to: Format, file: Path, difference: float) 
         name: {"dtype": dtype, "shape": shape}
         for name, (dtype, shape) in input_shapes(student).items()
     }
-    width = int(student.model.head.out_features), int(student.model.head.in_features)
-    sizes = dict(zip(OUTPUTS, (width[0], width[0], width[1]), strict=True))
+    classes, width = len(student.classes), int(student.facts["model"]["hidden"])
+    sizes = dict(zip(OUTPUTS, (classes, classes, width), strict=True))
     facts: dict[str, Any] = {
         "schema": SCHEMA,
         "format": to,

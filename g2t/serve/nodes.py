@@ -9,10 +9,11 @@ from torch import Tensor
 
 from g2t.errors import InputError, UsageError, did_you_mean
 from g2t.graph.bundle import Graph, read_graph
-from g2t.graph.csr import Csr, Features, from_pairs
+from g2t.graph.csr import Csr, Features, from_pairs, take_rows
 from g2t.graph.sources.assemble import Note, clean_edges
 from g2t.graph.sources.table import TableSettings, read_edges
 from g2t.graph.sources.tabular import open_table
+from g2t.graph.structure import induced, without_self_loops
 from g2t.serve.batch import Batch, joined, put_together
 from g2t.serve.features import as_features
 from g2t.serve.student import Prediction, ServedStudent
@@ -37,7 +38,8 @@ class EdgeTable:
 class Known:
     """Nodes with features and edges, ready to be asked: `ids` of those to answer for, and where.
 
-    `hops_N` are the hops at hand at every node.
+    `hops_N` are the hops at hand at every node; `degree_N` its in-neighbours where the edges are a
+    part of those of a larger graph.
     """
 
     features: Features
@@ -45,13 +47,34 @@ class Known:
     hops_N: Tensor | None
     ids: Sequence[str]
     index_B: Tensor
+    degree_N: Tensor | None = None
 
     def answers(self, student: ServedStudent) -> Iterator[tuple[Sequence[str], Prediction]]:
         """Answer for the nodes asked about, a chunk at a time, in their order."""
-        done = 0
-        for part in student.answers(self.features, self.edges, self.hops_N, self.index_B):
+        done, asked = 0, (self.features, self.edges, self.hops_N, self.index_B, self.degree_N)
+        for part in student.answers(*asked):
             yield self.ids[done : done + len(part)], part
             done += len(part)
+
+    def near(self, hops: int) -> "Known":
+        """Return the same with the nodes alone that are within some hops of those asked about.
+
+        Answers stay the same; where that is most of the nodes, so do the nodes.
+        """
+        near_B = torch.unique(self.index_B)
+        for _ in range(hops):
+            column_E = self.edges.rows(near_B).column_E.long()
+            near_B = torch.unique(torch.cat([near_B, column_E]))
+        if 2 * len(near_B) > len(self.edges):
+            return self
+        return Known(
+            take_rows(self.features, near_B),
+            induced(self.edges, near_B),
+            None if self.hops_N is None else self.hops_N[near_B],
+            self.ids,
+            torch.searchsorted(near_B, self.index_B),
+            without_self_loops(self.edges).counts_N[near_B],
+        )
 
 
 def open_known_graph(path: Path, student: ServedStudent) -> tuple[Graph, tuple[str, ...]]:
@@ -95,7 +118,8 @@ def nodes_of_graph(
             f"{path} has no node {', '.join(map(repr, strange[:SHOWN]))}{more}",
             did_you_mean(strange[0], ids) if len(ids) < 100_000 else "give ids of its nodes",
         )
-    return Known(features, graph.edges, hops_N, wanted, torch.tensor([row[t] for t in wanted]))
+    index_B = torch.tensor([row[text] for text in wanted])
+    return Known(features, graph.edges, hops_N, wanted, index_B).near(student.hops)
 
 
 def nodes_with_edges(

@@ -62,14 +62,15 @@ class Portable(nn.Module):
     def _tokens(self, features: Tensor) -> Tensor:
         rows = self.student.read(features)
         assert isinstance(rows, Tensor)
-        index_B = torch.arange(features.shape[0])
-        if not self.hops:
-            return self.student.embed(self.student.prepare(rows, _nobody(), None), index_B)
+        if not isinstance(self.student, Hop):
+            inputs = self.student.prepare(rows, _nobody(), None)
+            return self.student.embed(inputs, torch.arange(rows.shape[0]))
         if self.sparse:
-            assert isinstance(self.student, Hop)
             return self.student.placed(self.student.project[0](rows))
-        inputs = self.student.prepare(rows[:, 0], _nobody(), rows[:, 1:])
-        return self.student.embed(inputs, index_B)
+        tokens_BTF = self.student.prepare(rows[:, 0], _nobody(), rows[:, 1:]).tokens
+        assert tokens_BTF is not None
+        pairs = zip(self.student.project, tokens_BTF.unbind(1), strict=True)
+        return self.student.placed(torch.stack([project(row_BF) for project, row_BF in pairs], 1))
 
 
 def _nobody() -> Csr:

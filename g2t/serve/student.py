@@ -4,7 +4,7 @@ Shape letters: `N` nodes, `B` batch, `C` classes, `D` width, `F` features, `K` h
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,7 +15,7 @@ from torch import Tensor
 from g2t.artifact import RECORD
 from g2t.errors import InputError
 from g2t.graph.csr import Csr, Features
-from g2t.graph.structure import without_self_loops
+from g2t.graph.structure import project_dense, propagation, without_self_loops
 from g2t.serve.features import EdgesLike, FeaturesLike, as_edges, as_features, no_edges
 from g2t.serve.hub import CONFIG, read_hub
 from g2t.student.base import CHUNK, Inputs, Output, Student
@@ -144,17 +144,28 @@ class ServedStudent:
         edges: Csr,
         hops_N: Tensor | None,
         index_B: Tensor | None = None,
+        degree_N: Tensor | None = None,
     ) -> Iterator[Prediction]:
         """Answer for all nodes, or some of them in their order, a chunk at a time.
 
-        `features` [N, F] are of the kind that the student reads.
+        `features` [N, F] are of the kind that the student reads. `degree_N` are the in-neighbours
+        of each node where these edges are a part of a larger graph.
         """
-        inputs: Inputs = self.model.prepare(self.model.read(features), edges, None)
+        inputs = self._inputs(features, edges, degree_N)
         every_B = torch.arange(len(edges)) if index_B is None else index_B
         for index_C in torch.split(every_B, CHUNK):
             hops_C = None if hops_N is None else hops_N[index_C]
             output: Output = self.model(self.model.embed(inputs, index_C), hops_C)
             yield Prediction(self.task, self.classes, output.logits_BC, output.blocks[-1])
+
+    def _inputs(self, features: Features, edges: Csr, degree_N: Tensor | None) -> Inputs:
+        rows = self.model.read(features)
+        if not self.hops or degree_N is None:
+            return self.model.prepare(rows, edges, None)
+        operator = propagation(edges, degree_N)
+        if isinstance(rows, Tensor):
+            return self.model.prepare(rows, edges, project_dense(rows, operator, self.hops))
+        return replace(self.model.prepare(rows, edges, None), operator=operator)
 
 
 def load_student(path: str | Path) -> ServedStudent:

@@ -20,6 +20,7 @@ from g2t.graph.bundle import Graph, write_graph
 from g2t.graph.csr import from_pairs
 from g2t.graph.structure import induced
 from g2t.serve import batch
+from g2t.serve.nodes import nodes_of_graph
 from g2t.stage import Stage
 from g2t_cli.app import app
 from tests.serve.conftest import NAMES, Make
@@ -204,6 +205,21 @@ def test_new_nodes_beside_a_graph_are_answered_as_its_own(make: Make, tmp_path: 
     strange = g2t("predict", path, new, "--edges", links, "--hops-column", "known")
     assert strange.exit_code == 3
     assert "leads to an unknown node" in strange.stderr
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+def test_a_few_nodes_of_a_graph_are_answered_as_among_all(
+    make: Make, tmp_path: Path, kind: str
+) -> None:
+    path = make("hop", kind=kind, hops=2, high_pass=True, neighbours=2, neighbour_hops=1)
+    ring = torch.arange(40)
+    ends = torch.cat([torch.stack([ring, ring.roll(1)]), torch.tensor([[0, 0], [7, 11]])], 1)
+    graph = graph_of(torch.from_numpy(ROWS), ends, tmp_path / "graph")
+    known = nodes_of_graph(graph, load_student(path), ["v5", "v0"], None)
+    assert len(known.edges) < 20
+    every = {row["id"]: row for row in answers(g2t("predict", path, "--graph", graph))}
+    few = answers(g2t("predict", path, "--graph", graph, "--ids", "v5,v0,v5"))
+    alike(few, [every["v5"], every["v0"], every["v5"]])
 
 
 CSV = "id,age,height,income,clicks\na,1,2,3,4\n"
