@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from g2t.errors import InputError
 from g2t.graph.csr import Csr
+from g2t.graph.linear import InputLinear
 from g2t.graph.structure import project_dense, propagation
 from g2t.serve.features import EdgesLike, FeaturesLike, as_edges, as_features, no_edges
 from g2t.serve.student import ServedStudent
@@ -48,14 +50,26 @@ class Portable(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, probabilities and the last block's embedding."""
         rows, known_BT = (inputs[:-1], inputs[-1]) if self.hops else (inputs, None)
-        features = self._dense(*rows) if self.sparse else rows[0]
         hops_B = None if known_BT is None else known_BT.sum(1) - 1
-        output = self.student(self._tokens(features), hops_B)
+        if self.sparse and not self.hops:
+            tokens_BTD = self._gathered(*rows)
+        else:
+            tokens_BTD = self._tokens(self._dense(*rows) if self.sparse else rows[0])
+        output = self.student(tokens_BTD, hops_B)
         logits_BC = output.logits_BC
         return logits_BC, probabilities(self.task, logits_BC), output.blocks[-1]
 
+    def _gathered(self, indices: Tensor, values: Tensor) -> Tensor:
+        """Return the one token of each node from the weights of its few entries, [B, 1, D]."""
+        project = self.student.project
+        assert isinstance(project, InputLinear)
+        values_BP = self.student.normalize(values)  # what is not stored is zero and has no norm
+        assert isinstance(values_BP, Tensor)
+        weights_BPD = F.embedding(indices, project.weight.t())
+        return values_BP[:, None] @ weights_BPD + project.bias
+
     def _dense(self, indices: Tensor, values: Tensor) -> Tensor:
-        """Spread sparse rows out, [B, F] or [B, T, F]: within a batch, that costs little."""
+        """Spread sparse rows out, [B, T, F]: rows of far hops have most of the columns anyway."""
         empty = values.new_zeros(*values.shape[:-1], self.width)
         return empty.scatter_add(-1, indices, values)
 
