@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from g2t.errors import InputError
@@ -65,7 +64,7 @@ class Portable(nn.Module):
         assert isinstance(project, InputLinear)
         values_BP = self.student.normalize(values)  # what is not stored is zero and has no norm
         assert isinstance(values_BP, Tensor)
-        weights_BPD = F.embedding(indices, project.weight.t())
+        weights_BPD = project.weight.t()[indices]
         return values_BP[:, None] @ weights_BPD + project.bias
 
     def _dense(self, indices: Tensor, values: Tensor) -> Tensor:

@@ -102,9 +102,7 @@ def exported(student: ServedStudent, graph: Graph, to: Format, folder: Path) -> 
         part = {name: array[start : start + CHUNK] for name, array in inputs.items()}
         chosen += run(part)[0].argmax(1).tolist()
     same = sum(a == b for a, b in zip(chosen, labels.tolist(), strict=True))
-    print(
-        f"{student.name}, {to}: {same} of {graph.nodes} nodes get the class that g2t predict gives"
-    )
+    print(f"{student.name}, {to}: {same} of {graph.nodes} nodes get the student's own class")
 
     def answer(index_B: Tensor) -> object:
         rows = index_B.numpy()
