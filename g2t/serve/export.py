@@ -179,12 +179,17 @@ def _write_onnx(
 
 
 def open_exported(path: Path, names: list[str]) -> Runner:
-    """Open `model.pt2` or `model.onnx`; `names` are its inputs in order, as `serving.json` says."""
+    """Open `model.pt2` or `model.onnx`; `names` are its inputs in order, as `serving.json` says.
+
+    It runs on the CPU, with as many threads as torch. Raises MissingExtra without onnxruntime.
+    """
     if path.suffix == ".onnx":
         _need_onnx()
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda fed: list(session.run(list(OUTPUTS), fed))
     with _silence():
         module = torch.export.load(path).module()

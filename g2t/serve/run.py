@@ -76,8 +76,7 @@ def predict(
         if time.monotonic() - last > INTERVAL:
             last = time.monotonic()
             progress.note(f"predict rows={done}")
-    skipped = f", {faults.count} skipped" if faults.count else ""
-    progress.note(f"{done} nodes answered{skipped}")
+    progress.note(f"predict rows={done} skipped={faults.count} done")
     return done
 
 

@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cgroup
 import numpy as np
@@ -26,7 +27,13 @@ BLOCK = 10_000
 def write_student(folder: Path, features: int) -> None:
     """Write a student of named columns."""
     torch.manual_seed(0)
-    named = {"schema": SCHEMA, "student": "landmark", "model": {}, "losses": {}, "teacher": None}
+    named: dict[str, Any] = {
+        "schema": SCHEMA,
+        "student": "landmark",
+        "model": {},
+        "losses": {},
+        "teacher": None,
+    }
     read = {"kind": "dense", "width": features, "names": [f"f{i}" for i in range(features)]}
     about = {"name": "generated", "digest": "sha256:0"}
     task = {"task": "multiclass", "metric": "accuracy", "classes": ["a", "b", "c", "d"]}

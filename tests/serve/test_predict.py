@@ -149,7 +149,7 @@ def test_wrong_rows_are_named_or_counted(make: Make, tmp_path: Path) -> None:
     skipped = g2t("predict", path, "-", "--on-error", "skip", stdin=text)
     assert [row["id"] for row in answers(skipped)] == ["a", "e"]
     places = ("line 3", "line 4 of stdin has 3 cells", "line 5", "line 6")
-    for said in (*places, "2 nodes answered, 4 skipped"):
+    for said in (*places, "predict rows=2 skipped=4 done"):
         assert said in skipped.stderr
     lines = '{"features":[1,2,3,4]}\n{"features":[1,2,3]}\n[]\n{"features":[1,2,NaN,4]}\n'
     skipped = g2t("predict", path, "-", "--on-error", "skip", stdin=lines)

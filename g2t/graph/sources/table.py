@@ -184,7 +184,7 @@ def read_edges(table: Table, settings: TableSettings, index: dict[str, int], not
         left_out += int((~inside_B).sum())
         parts.append(pairs_B2[inside_B])
     if not sum(map(len, parts)):
-        raise InputError(f"{table.path} has no edges", "a teacher needs edges; check the edge file")
+        raise InputError(f"{table.path} has no edges among these nodes", "check the edge file")
     if left_out:
         note(f"{left_out} edges with an end that no node row names are left out")
     if len(index) > known:
@@ -228,7 +228,7 @@ def _check_unknown(
         if text not in index and settings.unknown_nodes == "error":
             raise InputError(
                 f"{place} leads to an unknown node {text!r}",
-                "add it to the node table, or pass --unknown-nodes add|drop",
+                "add it to the nodes, or choose with --unknown-nodes what becomes of such edges",
             )
         if settings.unknown_nodes == "add":
             index.setdefault(text, len(index))
