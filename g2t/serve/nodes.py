@@ -13,9 +13,9 @@ from g2t.graph.csr import Csr, Features, from_pairs, take_rows
 from g2t.graph.sources.assemble import Note, clean_edges
 from g2t.graph.sources.table import TableSettings, read_edges
 from g2t.graph.sources.tabular import open_table
-from g2t.graph.structure import induced, without_self_loops
+from g2t.graph.structure import induced
 from g2t.serve.batch import Batch, joined, put_together
-from g2t.serve.features import as_features
+from g2t.serve.features import as_features, no_edges
 from g2t.serve.student import Prediction, ServedStudent
 
 #: Ids that are named in a sentence.
@@ -65,15 +65,22 @@ class Known:
         for _ in range(hops):
             column_E = self.edges.rows(near_B).column_E.long()
             near_B = torch.unique(torch.cat([near_B, column_E]))
-        if 2 * len(near_B) > len(self.edges):
+        if not hops:
+            edges, degree_N = no_edges(len(near_B)), None
+        elif 2 * len(near_B) > len(self.edges):
             return self
+        else:
+            edges = induced(self.edges, near_B)
+            rows = self.edges.rows(near_B)
+            itself_E = rows.column_E == near_B[rows.row_E]
+            degree_N = rows.counts_N.index_add(0, rows.row_E, -itself_E.long())
         return Known(
             take_rows(self.features, near_B),
-            induced(self.edges, near_B),
+            edges,
             None if self.hops_N is None else self.hops_N[near_B],
             self.ids,
             torch.searchsorted(near_B, self.index_B),
-            without_self_loops(self.edges).counts_N[near_B],
+            degree_N,
         )
 
 
