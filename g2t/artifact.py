@@ -91,10 +91,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises ValueError where a number is not finite, since no reader would take it.
     """
     temporary = path.with_name(path.name + ".tmp")
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(json_text(content), encoding="utf-8")
     sync(temporary)
     temporary.replace(path)
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Return a JSON object as it stands in our files."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def sync(path: Path) -> None:

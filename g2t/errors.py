@@ -7,6 +7,9 @@ with its code; anything else is a defect of g2t and leaves with 1.
 import difflib
 from collections.abc import Iterable
 
+#: Choices that a hint lists at most.
+MOST_CHOICES = 40
+
 
 class G2TError(Exception):
     """What went wrong and where (`message`), and what to do or type next (`hint`)."""
@@ -62,7 +65,10 @@ class Stopped(G2TError):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return a hint that names the nearest choice, or all of them if none is near."""
+    """Return a hint that names the nearest choice, or the choices if none is near."""
     options = sorted(choices)
     near = difflib.get_close_matches(word, options, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose from: {', '.join(options)}"
+    if near:
+        return f"did you mean {near[0]}?"
+    more = f", … {len(options)} in all" if len(options) > MOST_CHOICES else ""
+    return f"choose from: {', '.join(options[:MOST_CHOICES])}{more}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from g2t_cli import cache, data, recipe
+from g2t_cli import cache, data, model, recipe
 from g2t_cli.compare import compare
 from g2t_cli.distill import distill
 from g2t_cli.doctor import doctor
@@ -13,6 +13,7 @@ from g2t_cli.evaluate import evaluate
 from g2t_cli.export_features import export_features
 from g2t_cli.import_graph import import_graph
 from g2t_cli.output import command, emit_json, keep_log, say_error
+from g2t_cli.predict import predict
 from g2t_cli.report import report
 from g2t_cli.run import run
 from g2t_cli.sweep import sweep
@@ -29,12 +30,14 @@ app.command("teach")(teach)
 app.command("export-features")(export_features)
 app.command("distill")(distill)
 app.command("eval")(evaluate)
+app.command("predict")(predict)
 app.command("run")(run)
 app.command("compare")(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 app.command("doctor")(doctor)
 app.add_typer(cache.app, name="cache")
+app.add_typer(model.app, name="model")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 

@@ -17,7 +17,7 @@ def assemble(
     """Return the manifest of the writer's files.
 
     `lineage` is what it says of `task`, `metric`, `classes`, `graph`, `split`, `teacher`, and if it
-    does of `teachers` and `temperature`;
+    does of `feature_names`, `teachers` and `temperature`;
     `projected_from` are the columns of the features where there is a projection. Raises
     IntegrityError where a shard is missing.
     """

@@ -140,6 +140,7 @@ class Manifest(Settings):
     """`manifest.json`.
 
     `teacher` gave the layers; where there were several, `teachers` lists all, it first.
+    `feature_names` are those of the columns, before any projection, where the graph has some.
     """
 
     schema_: Literal["g2t.cache/1"] = Field("g2t.cache/1", alias="schema")
@@ -149,6 +150,7 @@ class Manifest(Settings):
     task: Task
     metric: Metric
     classes: tuple[str, ...]
+    feature_names: tuple[str, ...] | None = None
     graph: NamedDigest
     split: SplitEntry
     teacher: TeacherEntry
@@ -162,7 +164,7 @@ class Manifest(Settings):
     def content(self) -> dict[str, Any]:
         """Return the JSON of `manifest.json`; it does not name what only some caches have."""
         content = self.model_dump(mode="json", by_alias=True)
-        some = ("teachers", "temperature")
+        some = ("feature_names", "teachers", "temperature")
         return {key: content[key] for key in content if key not in some or content[key] is not None}
 
     @property

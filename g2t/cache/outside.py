@@ -219,6 +219,7 @@ def _write_graph(writer: CacheWriter, plan: OutsidePlan) -> Manifest:
         "task": graph.task,
         "metric": graph.metric,
         "classes": graph.classes,
+        "feature_names": graph.feature_names,
         "graph": NamedDigest(name=graph.name, digest=plan.inputs["graph"]),
         "split": SplitEntry.model_validate(split.facts),
         "teacher": TeacherEntry(

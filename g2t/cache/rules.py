@@ -134,6 +134,9 @@ def _set_faults(manifest: Manifest) -> Iterator[str]:
         yield f"{LOGITS} of a multilabel task cannot be of kind topk"
     if CODES in entries and entries[CODES].width != layers:
         yield f"{CODES} has {entries[CODES].width} columns for a teacher of {layers} layers"
+    named, columns = manifest.feature_names, entries[FEATURES].width
+    if named is not None and not len(named) == len(set(named)) == columns:
+        yield f"it gives {len(named)} names, some maybe twice, to {columns} feature columns"
     width = entries[token_name(0) if projected else FEATURES].width
     for name in map(token_name, found):
         if entries[name].width != width:

@@ -110,11 +110,14 @@ def _facts(
     student = look_up(STUDENTS, settings.student, "student")
     rate = input_dropout(settings.model.input_dropout, student.WORD_DROPOUT, features)
     taught = not needs.isdisjoint(SIGNALS)
+    read: dict[str, Any] = {"kind": kind, "width": features.shape[1]}
+    if manifest.feature_names is not None:
+        read["names"] = list(manifest.feature_names)
     return {
         "schema": SCHEMA,
         "student": settings.student,
         "model": {**settings.model.model_dump(mode="json"), "input_dropout": rate},
-        "features": {"kind": kind, "width": features.shape[1]},
+        "features": read,
         "classes": list(manifest.classes),
         "task": manifest.task,
         "metric": manifest.metric,

@@ -95,7 +95,7 @@ def alone(
         fast = Settled(copy.deepcopy(student).to(device))
 
         def ask(place_B: Tensor) -> tuple[Tensor, int]:
-            return fast(take_rows(inputs.features, place_B).to(device)), len(place_B)
+            return fast(take_rows(inputs.features, place_B).to(device))[0], len(place_B)
 
         return ask
     model = settled(student, device)

@@ -177,5 +177,6 @@ def _link(source: Path, writer: CacheWriter, manifest: Manifest) -> None:
 
 
 def _lineage(manifest: Manifest) -> dict[str, Any]:
-    kept = {"task", "metric", "classes", "graph", "split", "teacher", "teachers", "temperature"}
+    kept = {"task", "metric", "classes", "feature_names", "graph", "split", "teacher"}
+    kept |= {"teachers", "temperature"}
     return manifest.model_dump(include=kept)

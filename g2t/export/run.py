@@ -146,6 +146,7 @@ def _lineage(plan: ExportPlan) -> dict[str, Any]:
         "task": graph.facts["task"],
         "metric": graph.facts["metric"],
         "classes": tuple(graph.facts["classes"]),
+        "feature_names": graph.facts["features"].get("names"),
         "graph": NamedDigest(name=graph.facts["name"], digest=plan.inputs["graph"]),
         "split": SplitEntry.model_validate(split.facts),
         "teacher": TeacherEntry(

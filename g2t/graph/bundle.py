@@ -41,7 +41,7 @@ class Graph:
 
     `edges` holds the in-neighbours of each node; `labels` is int64 [N], -1 where unknown, else an
     index into `classes`, or int8 [N, C], for each of `classes` 1, 0, or -1 where unknown; `ids` are
-    the user's own node ids where they are not 0 … N-1.
+    the user's own node ids where they are not 0 … N-1; `feature_names` those of columns, if any.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Graph:
     directed: bool
     splits: Mapping[str, Parts] = field(default_factory=dict)
     ids: tuple[str, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
 
     @property
     def nodes(self) -> int:
@@ -72,6 +73,8 @@ class Graph:
             for part in ("features", "edges", "labels", "splits", "ids")
         }
         facts = [self.classes, self.metric, self.directed]
+        if self.feature_names is not None:
+            facts.append(self.feature_names)
         return {**parts, "graph": content_digest([parts, facts])}
 
 
@@ -115,6 +118,9 @@ def write_graph(graph: Graph, folder: Path) -> None:
     check_graph(graph, InputError)
     save_tensors(folder / "graph.safetensors", _tensors(graph))
     kind = "csr" if isinstance(graph.features, Csr) else "dense"
+    features: dict[str, Any] = {"kind": kind, "width": graph.features.shape[1]}
+    if graph.feature_names is not None:
+        features["names"] = list(graph.feature_names)
     write_json(
         folder / "graph.json",
         {
@@ -123,7 +129,7 @@ def write_graph(graph: Graph, folder: Path) -> None:
             "nodes": graph.nodes,
             "edges": len(graph.edges.column_E),
             "directed": graph.directed,
-            "features": {"kind": kind, "width": graph.features.shape[1]},
+            "features": features,
             "classes": list(graph.classes),
             "task": graph.task,
             "metric": graph.metric,
@@ -168,6 +174,7 @@ def _assemble(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Graph:
             decoded.append(blob[end : end + length].decode())
             end += length
         ids = tuple(decoded)
+    names = facts["features"].get("names")
     return Graph(
         name=facts["name"],
         features=features_from(tensors, facts["features"]["width"]),
@@ -178,6 +185,7 @@ def _assemble(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Graph:
         directed=facts["directed"],
         splits=splits,
         ids=ids,
+        feature_names=None if names is None else tuple(names),
     )
 
 
@@ -188,6 +196,9 @@ def check_graph(graph: Graph, error: type[InputError] | type[IntegrityError]) ->
         raise error("the graph has no nodes")
     if len(graph.features) != nodes or len(graph.edges) != nodes:
         raise error(f"{nodes} labels, {len(graph.features)} feature rows, {len(graph.edges)} nodes")
+    names, width = graph.feature_names, graph.features.shape[1]
+    if names is not None and not len(names) == len(set(names)) == width:
+        raise error(f"{len(names)} names, some maybe twice, for {width} feature columns")
     if len(graph.edges.column_E) == 0:
         raise error("the graph has no edges", "a teacher needs edges; check the edge file")
     for matrix, part in ((graph.edges, "edges"), (graph.features, "features")):

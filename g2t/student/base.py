@@ -197,6 +197,26 @@ class Student(nn.Module):
         """Read tokens; token k of row b counts only if k <= `hops_B[b]` (None: all count)."""
         raise NotImplementedError
 
+    def by_hops(self, tokens_BTD: Tensor) -> Tensor:
+        """Return the logits that are answered with 0, 1, … K hops at hand, [K + 1, B, C]."""
+        counts = range(self.hops + 1)
+        every_B = torch.zeros(len(tokens_BTD), dtype=torch.int64, device=tokens_BTD.device)
+        said_KBC = torch.stack([self(tokens_BTD, every_B + k).logits_BC for k in counts])
+        if not self.votes:
+            return said_KBC
+        return torch.stack([said_KBC[: k + 1].mean(0) for k in counts])
+
+    def answer(self, tokens_BTD: Tensor, hops_B: Tensor | None = None) -> Output:
+        """Read tokens and answer, each row with its own hops at hand (None: all)."""
+        output: Output = self(tokens_BTD, hops_B)
+        if not self.votes:
+            return output
+        logits_KBC = self.by_hops(tokens_BTD)
+        if hops_B is None:
+            return replace(output, logits_BC=logits_KBC[-1])
+        row_B = torch.arange(len(tokens_BTD), device=tokens_BTD.device)
+        return replace(output, logits_BC=logits_KBC[hops_B, row_B])
+
     def draw_hops(self, index_B: Tensor) -> Tensor | None:
         """Draw the hops at hand for each node of a training batch; None where there are none."""
         return None
@@ -249,12 +269,13 @@ def answers(
         student.eval()  # walks over all modules: as long as an answer for one node
     device = next(student.parameters()).device
     asked = [student.hops if count is None else min(count, student.hops) for count in hops]
-    heard = range(max(asked) + 1) if student.votes else sorted(set(asked))
     parts: list[list[Tensor]] = [[] for _ in hops]
     for index_C in torch.split(index_B.to(device), CHUNK):
         tokens_BTD = student.embed(inputs, index_C)
-        said = {k: student(tokens_BTD, torch.full_like(index_C, k)).logits_BC for k in heard}
+        voted_KBC = student.by_hops(tokens_BTD) if student.votes else None
         for part, count in zip(parts, asked, strict=True):
-            scales = [said[k] for k in heard if k <= count] if student.votes else [said[count]]
-            part.append(torch.stack(scales).mean(0))
+            if voted_KBC is not None:
+                part.append(voted_KBC[count])
+            else:
+                part.append(student(tokens_BTD, torch.full_like(index_C, count)).logits_BC)
     return [torch.cat(part) for part in parts]

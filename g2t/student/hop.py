@@ -151,11 +151,15 @@ class Hop(Student):
         else:
             own_BTD = self._project(inputs, index_B, len(self.reach_T))
             near_RTD = self._project(inputs, near_R, self.parts) if len(near_R) else own_BTD[:0]
-        tokens_BTD = self._with_high_pass(own_BTD) + self.place
+        tokens_BTD = self.placed(own_BTD)
         if self.neighbours:
             parts_BSPD = self._parts(near_BS, near_RTD[:, : self.parts])
             tokens_BTD = torch.cat([tokens_BTD, parts_BSPD.flatten(1, 2)], 1)
         return drop(tokens_BTD, self.dropout, self.training)
+
+    def placed(self, own_BTD: Tensor) -> Tensor:
+        """Return a node's own tokens from its projected ones, hops 0 … K or all."""
+        return self._with_high_pass(own_BTD) + self.place
 
     def _project(self, inputs: Inputs, index_B: Tensor, count: int) -> Tensor:
         """Project the first tokens that are stored of some nodes, [B, at most `count`, D]."""

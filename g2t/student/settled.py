@@ -65,15 +65,18 @@ class Settled:
         self.head = _after(student.norm, student.head.weight.t(), student.head.bias)
 
     @torch.inference_mode()
-    def __call__(self, features: Features) -> Tensor:
-        """Return the logits [B, C] of normalised features, as `Student.prepare` makes them."""
+    def __call__(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Return logits [B, C] and the last block's embeddings [B, D] of normalised features.
+
+        These are as `Student.prepare` makes them.
+        """
         if isinstance(features, Csr):
             state_BD = features.project(self.weight_FD).add_(self.bias_D)
         else:
             state_BD = torch.addmm(self.bias_D, features, self.weight_FD)
         for block in self.blocks:
             state_BD = block(state_BD)
-        return self.head(state_BD)
+        return self.head(state_BD), state_BD
 
 
 def _settle(block: Block) -> SettledBlock:

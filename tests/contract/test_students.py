@@ -225,12 +225,14 @@ def test_stored_tokens_and_tokens_made_from_edges_give_the_same_logits(kind: str
         torch.testing.assert_close(ours, theirs)
 
 
-def test_rows_of_a_batch_may_have_different_hops_at_hand() -> None:
+@pytest.mark.parametrize("votes", [False, True])
+def test_rows_of_a_batch_may_have_different_hops_at_hand(votes: bool) -> None:
     student = student_called("hop", "dense")
+    student.votes = votes
     inputs = ready(student, "dense")
     hops_B = torch.arange(NODES) % 4
     with torch.inference_mode():
-        mixed = student(student.embed(inputs, torch.arange(NODES)), hops_B).logits_BC
+        mixed = student.answer(student.embed(inputs, torch.arange(NODES)), hops_B).logits_BC
     for hops in range(4):
         expected = predict(student, inputs, hops)[hops_B == hops]
         torch.testing.assert_close(mixed[hops_B == hops], expected, atol=1e-5, rtol=0)
@@ -366,6 +368,8 @@ def test_a_settled_landmark_answers_as_the_student_does(kind: str) -> None:
         for parameter in student.parameters():  # norms and biases that do something
             parameter.add_(0.3 * torch.randn_like(parameter))
     inputs = ready(student, kind)
-    torch.testing.assert_close(
-        Settled(student)(inputs.features), predict(student, inputs), atol=1e-4, rtol=1e-4
-    )
+    logits_BC, embedding_BD = Settled(student)(inputs.features)
+    torch.testing.assert_close(logits_BC, predict(student, inputs), atol=1e-4, rtol=1e-4)
+    with torch.inference_mode():
+        wanted_BD = call(student, inputs, torch.arange(NODES)).blocks[-1]
+    torch.testing.assert_close(embedding_BD, wanted_BD, atol=1e-4, rtol=1e-4)

@@ -41,6 +41,12 @@ class ColumnReader:
         self._parts: dict[str, list[Any]] = {name: [] for name in self.columns}
         self._gap: dict[str, int] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are features: of those that were not named, the ones with numbers."""
+        some = (k for k, parts in self._parts.items() if not all(np.isnan(p).all() for p in parts))
+        return tuple(self._parts if self.named else some)
+
     def take(self, chunk: Chunk) -> None:
         """Take in the next rows."""
         for name in list(self._parts):
@@ -64,9 +70,7 @@ class ColumnReader:
 
     def features(self, note: Note) -> Features:
         """Return what was gathered; raises InputError if that is nothing or has gaps."""
-        columns = {name: np.concatenate(parts) for name, parts in self._parts.items()}
-        if not self.named:
-            columns = {k: v for k, v in columns.items() if not np.isnan(v).all()}
+        columns = {name: np.concatenate(self._parts[name]) for name in self.names}
         for name in columns:
             if name in self._gap:
                 self._refuse(name, self._gap[name], "an empty or NaN cell")

@@ -57,11 +57,12 @@ class TableSettings(SourceSettings):
 
 @dataclass(frozen=True)
 class _Nodes:
-    """The node table: row of every id, its labels, and features from columns if any."""
+    """The node table: row of every id, its labels, and its columns of features, if any, named."""
 
     index: dict[str, int]
     labels: ClassColumn | LabelColumns
     features: Features | None
+    feature_names: tuple[str, ...] | None
 
 
 def _files(settings: TableSettings, request: Request) -> dict[str, Path]:
@@ -82,7 +83,7 @@ def _read(settings: TableSettings, request: Request) -> Graph:
         check_feature_file(files["features"])
     nodes = _read_nodes(open_table(files["nodes"]), settings, request.note)
     rows = len(nodes.index)
-    ends_E2 = _read_edges(open_table(files["edges"]), settings, nodes.index, request.note)
+    ends_E2 = read_edges(open_table(files["edges"]), settings, nodes.index, request.note)
     features = nodes.features
     if features is None:
         features = read_features(files["features"], nodes.index, rows)
@@ -103,6 +104,7 @@ def _read(settings: TableSettings, request: Request) -> Graph:
         ),
         directed=directed,
         ids=None if ids == tuple(map(str, range(len(ids)))) else ids,
+        feature_names=nodes.feature_names,
     )
 
 
@@ -121,7 +123,9 @@ def _read_nodes(table: Table, settings: TableSettings, note: Note) -> _Nodes:
             reader.take(chunk)
     if not index:
         raise InputError(f"{table.path} has no rows", "every node needs one")
-    return _Nodes(index, labels, reader.features(note) if reader else None)
+    if reader is None:
+        return _Nodes(index, labels, None, None)
+    return _Nodes(index, labels, reader.features(note), reader.names)
 
 
 def _id_column(table: Table, wanted: str | None) -> str:
@@ -160,8 +164,11 @@ def _add_ids(index: dict[str, int], chunk: Chunk, column: str, table: Table) -> 
             )
 
 
-def _read_edges(table: Table, settings: TableSettings, index: dict[str, int], note: Note) -> Tensor:
-    """Return [E, 2] rows of both ends; `unknown_nodes="add"` extends the index."""
+def read_edges(table: Table, settings: TableSettings, index: dict[str, int], note: Note) -> Tensor:
+    """Return [E, 2] rows of both ends; `unknown_nodes="add"` extends the index.
+
+    Raises InputError, naming the line, for an end that is missing or not in the index.
+    """
     columns = _edge_columns(table, settings)
     parts: list[Any] = []
     left_out = 0
@@ -177,7 +184,7 @@ def _read_edges(table: Table, settings: TableSettings, index: dict[str, int], no
         left_out += int((~inside_B).sum())
         parts.append(pairs_B2[inside_B])
     if not sum(map(len, parts)):
-        raise InputError(f"{table.path} has no edges", "a teacher needs edges; check the edge file")
+        raise InputError(f"{table.path} has no edges among these nodes", "check the edge file")
     if left_out:
         note(f"{left_out} edges with an end that no node row names are left out")
     if len(index) > known:
@@ -221,7 +228,7 @@ def _check_unknown(
         if text not in index and settings.unknown_nodes == "error":
             raise InputError(
                 f"{place} leads to an unknown node {text!r}",
-                "add it to the node table, or pass --unknown-nodes add|drop",
+                "add it to the nodes, or choose with --unknown-nodes what becomes of such edges",
             )
         if settings.unknown_nodes == "add":
             index.setdefault(text, len(index))

@@ -6,11 +6,12 @@ Cells of CSV are text; cells of Parquet are Python values. `texts` makes both co
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from g2t.errors import InputError, MissingExtra, did_you_mean
 
@@ -66,11 +67,18 @@ def open_table(path: Path) -> Table:
     return Table(path, tuple(header))
 
 
-def _csv_blocks(path: Path) -> Iterator[tuple[list[list[str]], Sequence[int]]]:
-    """Yield blocks of rows and their lines; what is wrong with the file becomes InputError."""
+def csv_blocks(
+    path: Path, stream: TextIO | None = None
+) -> Iterator[tuple[list[list[str]], Sequence[int]]]:
+    """Yield blocks of rows, the header alone first, and their lines; from a stream if one is given.
+
+    What is wrong with the file becomes InputError; `path` is what it is called then.
+    """
     line = 0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        opened = path.open(newline="", encoding="utf-8-sig") if stream is None else None
+        with opened or nullcontext(stream) as file:
+            assert file is not None
             reader = csv.reader(file, skipinitialspace=True, strict=True)
             while rows := list(islice(reader, CSV_ROWS if line else 1)):
                 lines: Sequence[int] = range(line + 1, reader.line_num + 1)
@@ -91,7 +99,12 @@ def _csv_blocks(path: Path) -> Iterator[tuple[list[list[str]], Sequence[int]]]:
 
 
 def _csv_header(path: Path) -> list[str]:
-    header = next((rows[0] for rows, _ in _csv_blocks(path) if rows), None)
+    return csv_header(path, csv_blocks(path))
+
+
+def csv_header(path: Path, blocks: Iterator[tuple[list[list[str]], Sequence[int]]]) -> list[str]:
+    """Take the header from the blocks of a file; raises InputError where there is none."""
+    header = next((rows[0] for rows, _ in blocks if rows), None)
     if not header:
         raise InputError(f"{path} is empty", "it needs a header line and rows")
     if all(is_number(name) for name in header):
@@ -103,7 +116,7 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _csv_chunks(path: Path, header: Sequence[str], columns: Sequence[str]) -> Iterator[Chunk]:
-    blocks = ((rows, lines) for rows, lines in _csv_blocks(path) if rows)
+    blocks = ((rows, lines) for rows, lines in csv_blocks(path) if rows)
     next(blocks)
     for rows, lines in blocks:
         if set(map(len, rows)) != {len(header)}:
@@ -116,7 +129,8 @@ def _csv_chunks(path: Path, header: Sequence[str], columns: Sequence[str]) -> It
         yield Chunk({name: list(map(cell, rows)) for name, cell in at.items()}, lines)
 
 
-def _parquet_file(path: Path) -> Any:
+def parquet_file(path: Path) -> Any:
+    """Open a Parquet file; raises InputError if it is none, MissingExtra without pyarrow."""
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -130,13 +144,13 @@ def _parquet_file(path: Path) -> Any:
 
 
 def _parquet_header(path: Path) -> list[str]:
-    with _parquet_file(path) as file:
+    with parquet_file(path) as file:
         return list(file.schema_arrow.names)
 
 
 def _parquet_chunks(path: Path, columns: list[str]) -> Iterator[Chunk]:
     first = 1
-    with _parquet_file(path) as file:
+    with parquet_file(path) as file:
         try:
             for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
                 cells = {name: batch.column(name).to_pylist() for name in columns}
