@@ -118,7 +118,7 @@ def features_hold(graph: Graph) -> float:
     spread_FF = torch.cat([g - m for g, m in zip(groups, mean_CF, strict=True)]).T.cov()
     weight_FC = torch.linalg.solve(spread_FF, mean_CF.T)
     score_BC = x_NF[other_B] @ weight_FC - (mean_CF.T * weight_FC).sum(0) / 2
-    return (score_BC.argmax(1) == label_N[other_B]).double().mean().item()
+    return float((score_BC.argmax(1) == label_N[other_B]).double().mean())
 
 
 def line(nodes: int, kind: str, preset: str, held: float, found: Mapping[str, Any]) -> str:

@@ -64,11 +64,12 @@ def test_the_mean_is_taken_where_it_is_better_on_validation(
 def test_the_choice_is_that_of_validation_and_decides_what_is_answered(tmp_path: Path) -> None:
     graph = import_graph("synthetic:csbm", tmp_path / "g", GRAPH, None, Silent(), False).path
     teacher = teach(graph, tmp_path / "t", TEACH).path
-    made = export(teacher, graph, tmp_path / "c", ExportSettings())
-    cache = open_cache(made.path)
+    made = tmp_path / "c"
+    export(teacher, graph, made, ExportSettings())
+    cache = open_cache(made)
     for name, seed in (("hop", 0), ("hop", 1), ("landmark", 0)):
         values = {"student": name, "seed": seed, "model": {"hidden": 16}, "train": {"epochs": 4}}
-        artifact = distill(made.path, tmp_path / f"{name}-{seed}", values)
+        artifact = distill(made, tmp_path / f"{name}-{seed}", values)
         student = read_student(artifact.path)
         votes = student.model.votes
         assert artifact.record["summary"]["votes"] is votes
