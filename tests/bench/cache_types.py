@@ -7,7 +7,7 @@
 For every seed one teacher is trained and exported as fp32; `convert` makes the other types, and a
 student is distilled from each. Test accuracy in %, mean ± std; beside it the paired difference to
 fp32 with its standard error. Bytes are those of layers and logits. Nothing is asserted: the table
-in the README is this one.
+in docs/cache.md is this one.
 """
 
 import argparse

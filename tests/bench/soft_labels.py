@@ -7,7 +7,7 @@ For every seed a plain GCN is taught with raw and with row-scaled features, thre
 a mean is asked for, and the recipe's own teacher beside it. Students are distilled from each target
 with soft labels alone, and with `paper` from GCN's layers beside either's logits. Test accuracy in
 %, mean ± std; beside it the paired difference to one GCN on raw features with its standard error.
-Nothing is asserted: the table in the README is this one.
+Nothing is asserted: the table in docs/ is this one.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The graphs in `data/`, and the README's commands."""
+"""The graphs in `data/`, and the commands of the README and of `docs/`."""
 
 import re
 import shlex
@@ -16,6 +16,7 @@ from g2t.runtime import Silent
 from g2t_cli.app import app
 
 TOP = Path(__file__).parents[2]
+README = TOP / "README.md"
 
 
 def test_demo_graph_is_written_again_bit_for_bit(tmp_path: Path) -> None:
@@ -38,15 +39,15 @@ def test_karate_club_needs_no_further_option(tmp_path: Path) -> None:
     assert made.record["summary"] == {"nodes": 34, "edges": 156, "classes": 2}
 
 
-def readme_commands() -> list[str]:
-    text = (TOP / "README.md").read_text(encoding="utf-8")
+def commands_in(*pages: Path) -> list[str]:
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     blocks = re.findall(r"^```\n(.*?)^```", text, re.S | re.M)
     lines = [line for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("g2t ")]
 
 
-@pytest.mark.parametrize("line", readme_commands())
-def test_readme_commands_name_real_commands_and_options(line: str) -> None:
+@pytest.mark.parametrize("line", commands_in(README, *sorted((TOP / "docs").glob("*.md"))))
+def test_commands_of_the_pages_are_real_and_have_these_options(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: Any = typer.main.get_command(app)
     while hasattr(command, "commands") and words:
@@ -57,5 +58,5 @@ def test_readme_commands_name_real_commands_and_options(line: str) -> None:
 
 
 def test_readme_has_the_five_stages() -> None:
-    stages = [line.split()[1] for line in readme_commands()[:5]]
+    stages = [line.split()[1] for line in commands_in(README)[:5]]
     assert stages == ["import", "teach", "export-features", "distill", "eval"]
