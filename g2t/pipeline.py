@@ -14,7 +14,7 @@ from g2t.config import layered, validate
 from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
-from g2t.evaluate import Cards, Setup, evaluate_in, evaluate_teachers
+from g2t.evaluate import EVALUATION, Cards, Setup, evaluate_in, evaluate_teachers
 from g2t.export import ExportSettings, export
 from g2t.export.add import add
 from g2t.graph.importing import import_graph, resolve_import
@@ -152,7 +152,12 @@ class Walk:
             progress=self.progress,
         )
         kept = self.folder / f"evaluation-{name}"
-        return evaluate_in(setup, out, kept, cards=cards, force=self.force)
+        scored = (kept / EVALUATION).is_file()
+        has_card = scored and "card" in read_json(kept / EVALUATION)
+        if has_card:
+            cards = cards or Cards(setup)
+        anew = scored and cards is not None and not has_card  # one without a card gets it
+        return evaluate_in(setup, out, kept, cards=cards, force=self.force or anew)
 
 
 def export_settings(recipe: Recipe) -> ExportSettings:

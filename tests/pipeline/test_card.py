@@ -138,8 +138,10 @@ def test_the_command_prints_a_table_or_json(true: Path) -> None:
 def test_a_run_has_the_means_of_its_cards(tmp_path: Path) -> None:
     line = ["run", "recipe:demo", "--out", str(tmp_path / "run"), "--card", "--seeds", "0:2"]
     quick = ["--set", "teach.train.epochs=5", "--set", "students={hop={train={epochs=2}}}"]
-    result = CliRunner().invoke(app, [*line, *quick, "--json", "-q"])
-    assert result.exit_code == 0, result.stderr
+    plain = [word for word in line if word != "--card"]
+    for words in (plain, line, plain, line):  # what is scored gets a card when asked, and keeps it
+        result = CliRunner().invoke(app, [*words, *quick, "--json", "-q"])
+        assert result.exit_code == 0, result.stderr
     (row,) = [row for row in json.loads(result.stdout)["rows"] if row["name"] == "hop"]
     kept = [
         json.loads((tmp_path / f"run/seed-{seed}/evaluation-hop/evaluation.json").read_text())
