@@ -25,7 +25,6 @@ from g2t.cache.outside import OutsideFiles, OutsideSettings, import_cache
 from g2t.distill.train import distill
 from g2t.graph.importing import import_graph
 from g2t.runtime import Silent
-from g2t.units import format_size
 
 LAYERS, WIDE, NARROW, CLASSES = 4, 768, 16, 5
 #: Students that start at once: their imports would only stand in each other's way.
@@ -33,6 +32,11 @@ WAVE = 2
 SPLIT = "random:40/20/40:0"
 #: A copy of the cache would be 1; the buffer and batches of wide rows are not nothing.
 MOST_SHARE = 0.25
+
+
+def megabytes(count: float) -> str:
+    """Return bytes as text."""
+    return f"{count / 1e6:.0f} MB"
 
 
 class Pause(Silent):
@@ -153,7 +157,7 @@ def main() -> int:
         narrow = write_cache(Path(name), "narrow", asked.rows, NARROW)
         before, size = files_of(wide), _bytes(wide)
         print(
-            f"{asked.rows} nodes; cache {format_size(size)}, narrow {format_size(_bytes(narrow))}"
+            f"{asked.rows} nodes; cache {megabytes(size)}, narrow {megabytes(_bytes(narrow))}"
         )
         few = min(4, asked.students)
         base = report("narrow", narrow, few, asked.buffer)
@@ -162,7 +166,7 @@ def main() -> int:
         unchanged = before == files_of(wide)
     extra = max(each - base, 0)
     print(
-        f"the cache adds {format_size(extra)} to a student, {extra / size:.1%} of its size; "
+        f"the cache adds {megabytes(extra)} to a student, {extra / size:.1%} of its size; "
         f"its folder is {'unchanged' if unchanged else 'CHANGED'}"
     )
     return 0 if unchanged and extra <= MOST_SHARE * size else 1
@@ -172,8 +176,8 @@ def report(name: str, cache: Path, count: int, buffer: str) -> int:
     """Measure, print a line, and return what each further student takes."""
     first, each, seconds = measure(cache, count, buffer)
     print(
-        f"{name:11} buffer {buffer:5} {count:3} students: the first {format_size(first)}, "
-        f"each other {format_size(each)}; all there after {seconds:.0f} s",
+        f"{name:11} buffer {buffer:5} {count:3} students: the first {megabytes(first)}, "
+        f"each other {megabytes(each)}; all there after {seconds:.0f} s",
         flush=True,
     )
     return each
