@@ -6,7 +6,7 @@ were held out from the whole one; `test` is GLNN's mix of both.
 Every score carries the split's name and digest, and the lineage of student, cache, teacher and
 graph is checked before anything is computed. `case` opens, `answers` asks and scores, `card` looks
 at embeddings, `breakdown` takes scores apart, `robust` asks about corrupted graphs, `latency` times
-what `serve` makes ready, `run` writes, `check` holds figures against bounds.
+what `ready` prepares, `run` writes, `check` holds figures against bounds.
 """
 
 from g2t.evaluate.card import Cards, CardSources

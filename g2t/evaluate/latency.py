@@ -39,7 +39,7 @@ from torch import Tensor
 
 from g2t.evaluate.case import Case
 from g2t.evaluate.clock import Took, grown, timed
-from g2t.evaluate.serve import Served, served
+from g2t.evaluate.ready import Served, served
 from g2t.runtime import Progress, choose_device
 
 SCHEMA = "g2t.latency/1"

@@ -156,9 +156,7 @@ def main() -> int:
         wide = write_cache(Path(name), "wide", asked.rows, WIDE)
         narrow = write_cache(Path(name), "narrow", asked.rows, NARROW)
         before, size = files_of(wide), _bytes(wide)
-        print(
-            f"{asked.rows} nodes; cache {megabytes(size)}, narrow {megabytes(_bytes(narrow))}"
-        )
+        print(f"{asked.rows} nodes; cache {megabytes(size)}, narrow {megabytes(_bytes(narrow))}")
         few = min(4, asked.students)
         base = report("narrow", narrow, few, asked.buffer)
         each = report("wide", wide, asked.students, asked.buffer)

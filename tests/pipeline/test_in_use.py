@@ -16,7 +16,7 @@ from g2t.evaluate import Setup, Sources, check_scores, evaluate
 from g2t.evaluate.answers import Asked, answers_of
 from g2t.evaluate.case import open_case
 from g2t.evaluate.latency import Rotation, quantile
-from g2t.evaluate.serve import NARROW, served
+from g2t.evaluate.ready import NARROW, served
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph
 from g2t.runtime import Silent
