@@ -22,7 +22,6 @@ from g2t.graph.splits import Split
 from g2t.graph.structure import Propagation, induced, propagation, torch_csr
 from g2t.network import WEIGHTS
 from g2t.student.base import Inputs, Student, answers
-from g2t.student.block import Block
 from g2t.student.hop import Hop
 from g2t.student.landmark import Landmark
 from g2t.student.settled import Settled
@@ -73,15 +72,6 @@ def _students(case: Case, graph: Graph, split: Split, device: torch.device) -> l
     ]
 
 
-def settled(student: Student, device: torch.device) -> Student:
-    """Return a copy on a device that has computed once what does not depend on the node."""
-    model = copy.deepcopy(student).to(device).eval()
-    for block in model.blocks:
-        if isinstance(block, Block):
-            block.settle()
-    return model
-
-
 def alone(
     student: Student, graph: Graph, split: Split, device: torch.device
 ) -> Callable[[Tensor], tuple[Tensor, int]]:
@@ -98,7 +88,7 @@ def alone(
             return fast(take_rows(inputs.features, place_B).to(device))[0], len(place_B)
 
         return ask
-    model = settled(student, device)
+    model = copy.deepcopy(student).to(device).eval()
 
     def ask_whole(place_B: Tensor) -> tuple[Tensor, int]:
         fetched = Inputs(take_rows(inputs.features, place_B)).to(device)
@@ -111,7 +101,8 @@ class Hops:
     """A student of hops that makes its tokens when it is asked, from the rows of Â within reach."""
 
     def __init__(self, student: Hop, graph: Graph, split: Split, device: torch.device) -> None:
-        self.student, self.model, self.device = student, settled(student, device), device
+        self.student, self.device = student, device
+        self.model = copy.deepcopy(student).to(device).eval()
         self.features = student.read(take_rows(graph.features, split.nodes))
         matrix = propagation(induced(graph.edges, split.nodes)).matrix
         parts = matrix.crow_indices(), matrix.col_indices(), matrix.values()

@@ -1,6 +1,5 @@
 """New nodes from files of features alone: `.npz` and `.npy` by row, `.json` by id."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import scipy.sparse as sp
 
 from g2t.errors import InputError
 from g2t.graph.csr import Features, from_scipy
-from g2t.graph.sources.attributes import check_feature_file
+from g2t.graph.sources.attributes import check_feature_file, json_entries
 from g2t.graph.sources.npz import UNREADABLE
 from g2t.serve.batch import Batch, Faults, dense_rows, rows_per_batch, sparse_rows
 from g2t.serve.student import ServedStudent
@@ -29,7 +28,7 @@ class FeatureFile:
         self.by_id: dict[str, Any] | None = None
         self.matrix: Any = None
         if path.suffix == ".json":
-            self.by_id = _json_entries(path)
+            self.by_id = json_entries(path)
         else:
             self.matrix = _matrix(path, student.width)
 
@@ -128,16 +127,6 @@ def index_row(columns: Any, values: Any, width: int) -> tuple[Any, Any]:
     if len(once) < len(columns) or not np.isfinite(numbers).all():
         raise ValueError("name a column twice, or have NaN or infinity")
     return once, numbers[order]
-
-
-def _json_entries(path: Path) -> dict[str, Any]:
-    try:
-        entries = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no readable JSON: {error}") from None
-    if not isinstance(entries, dict):
-        raise InputError(f"{path} is no JSON object of id -> list of indices")
-    return entries
 
 
 def _matrix(path: Path, width: int) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from g2t.errors import InputError, UsageError, did_you_mean
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import Csr, Features, from_pairs, take_rows
+from g2t.graph.neighbourhood import Around
 from g2t.graph.sources.assemble import Note, clean_edges
 from g2t.graph.sources.table import TableSettings, read_edges
 from g2t.graph.sources.tabular import open_table
@@ -61,10 +62,8 @@ class Known:
 
         Answers stay the same; where that is most of the nodes, so do the nodes.
         """
-        near_B = torch.unique(self.index_B)
-        for _ in range(hops):
-            column_E = self.edges.rows(near_B).column_E.long()
-            near_B = torch.unique(torch.cat([near_B, column_E]))
+        ball = Around(self.edges).ball(torch.unique(self.index_B), hops)
+        near_B = ball.node_R.sort().values
         if not hops:
             edges, degree_N = no_edges(len(near_B)), None
         elif 2 * len(near_B) > len(self.edges):

@@ -3,8 +3,6 @@
 Shape letters: `B` nodes, `T` tokens, `M` landmarks, `D` width, `H` heads.
 """
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,19 +38,6 @@ class Block(nn.Module):
             Dropout(dropout),
             nn.Linear(2 * width, width),
         )
-        #: Keys and values of the landmarks, [H, M, D / H] each, of a block that is settled.
-        self.fixed: tuple[Tensor, Tensor] | None = None
-
-    def settle(self) -> None:
-        """Compute what does not depend on the node once, until the block is trained again."""
-        with torch.no_grad():
-            self.fixed = self.landmark_pairs()
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training, which unsettles, or to answering."""
-        if mode:
-            self.fixed = None
-        return super().train(mode)
 
     def landmark_pairs(self) -> tuple[Tensor, Tensor]:
         """Return keys and values of the landmarks, [H, M, D / H] each."""
@@ -69,7 +54,7 @@ class Block(nn.Module):
 
     def _attend(self, tokens_BTD: Tensor, known_BT: Tensor | None) -> Tensor:
         count, length, width = tokens_BTD.shape
-        key_HMD, value_HMD = self.fixed or self.landmark_pairs()
+        key_HMD, value_HMD = self.landmark_pairs()
         if not self.own_tokens:
             # One sequence of B·T queries over the M landmarks: nothing of a node reaches another.
             queries = self._split(self.query(tokens_BTD.reshape(1, -1, width)))

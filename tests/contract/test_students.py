@@ -348,18 +348,6 @@ def test_attention_to_tokens_and_landmarks_is_that_of_one_sequence() -> None:
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_a_settled_block_says_the_same_and_training_unsettles_it() -> None:
-    torch.manual_seed(0)
-    block, tokens_BTD = Block(16, 4, 5, 0.0, own_tokens=False).eval(), torch.randn(6, 1, 16)
-    before = block(tokens_BTD, None)
-    block.settle()
-    assert torch.equal(block(tokens_BTD, None), before)
-    block.train()
-    with torch.no_grad():
-        block.landmarks.add_(torch.randn(5, 16))
-    assert not torch.allclose(block.eval()(tokens_BTD, None), before)
-
-
 @both_kinds
 def test_a_settled_landmark_answers_as_the_student_does(kind: str) -> None:
     student = student_called("landmark", kind).eval()

@@ -165,13 +165,19 @@ def _from_npy(path: Path) -> Features:
     return dense_features(array, str(path))
 
 
-def _from_json(path: Path, index: dict[str, int]) -> Features:
+def json_entries(path: Path) -> dict[str, Any]:
+    """Read a JSON object of id to indices; raises InputError where it is none."""
     try:
         entries = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no readable JSON: {error}") from None
     if not isinstance(entries, dict):
         raise InputError(f"{path} is no JSON object of id -> list of indices")
+    return entries
+
+
+def _from_json(path: Path, index: dict[str, int]) -> Features:
+    entries = json_entries(path)
     stranger = next((text for text in entries if text not in index), None)
     if stranger is not None:
         raise InputError(f"{path} has features of an unknown node {stranger!r}")
