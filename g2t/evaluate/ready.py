@@ -19,7 +19,7 @@ from g2t.graph.bundle import Graph
 from g2t.graph.csr import Csr, Features, take_rows
 from g2t.graph.neighbourhood import Around, head
 from g2t.graph.splits import Split
-from g2t.graph.structure import Propagation, induced, propagation, torch_csr
+from g2t.graph.structure import Propagation, induced, propagation
 from g2t.network import WEIGHTS
 from g2t.student.base import Inputs, Student, answers
 from g2t.student.hop import Hop
@@ -124,7 +124,7 @@ class Hops:
             tokens_BKF = row_tokens(rows, features, count, self.student.hops)
             inputs = self.student.prepare(own, rows, tokens_BKF)
         else:
-            inputs = self.student.prepare(features, rows, None, Propagation(torch_csr(rows)))
+            inputs = self.student.prepare(features, rows, None, Propagation(rows.tensor()))
         said = answers(self.model, inputs.to(self.device), torch.arange(count), (hops,))
         return said[0], len(ball.node_R)
 

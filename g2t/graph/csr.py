@@ -3,6 +3,7 @@
 Shape letters: `N` rows, `F` columns, `E` entries, `B` chosen rows, `D` width.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,17 +68,17 @@ class Csr:
         value_E = None if self.value_E is None else self.value_E[take_E]
         return Csr(start_B, self.column_E[take_E], value_E, self.width)
 
-    def project(self, weight_FD: Tensor, value_E: Tensor | None = None) -> Tensor:
-        """Return this matrix times a dense one, [N, D]; `value_E` replaces the entries."""
-        weights_E = self.values() if value_E is None else value_E
-        return F.embedding_bag(
-            self.column_E.long(),
-            weight_FD,
-            self.start_N,
-            mode="sum",
-            per_sample_weights=weights_E.to(weight_FD.dtype),
-            include_last_offset=True,
-        )
+    def tensor(self) -> Tensor:
+        """Return the matrix as a torch CSR tensor with int64 indices."""
+        parts = (self.start_N, self.column_E.long(), self.values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls its CSR layout beta once per process
+            return torch.sparse_csr_tensor(*parts, self.shape, check_invariants=False)
+
+    def project(self, weight_FD: Tensor) -> Tensor:
+        """Return this matrix times a dense one, float32 [N, D], differentiable in the latter."""
+        with torch.autocast(weight_FD.device.type, enabled=False):
+            return self.tensor() @ weight_FD.float()
 
     def norms(self) -> Tensor:
         """The l2 norm of every row, float32 [N]."""

@@ -1,6 +1,5 @@
 """What the edges say: components, induced subgraphs, and the operator that carries hop tokens."""
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -138,15 +137,7 @@ def propagation(edges: Csr, degree_N: Tensor | None = None) -> Propagation:
     value_E[: len(clean.column_E)] *= share_N[clean.row_E]
     order_E = torch.argsort(row_E * nodes + column_E)
     start_N = torch.nn.functional.pad(torch.bincount(row_E, minlength=nodes).cumsum(0), (1, 0))
-    return Propagation(torch_csr(Csr(start_N, column_E[order_E].int(), value_E[order_E], nodes)))
-
-
-def torch_csr(matrix: Csr) -> Tensor:
-    """Return sparse rows as a torch CSR tensor with int64 indices."""
-    parts = (matrix.start_N, matrix.column_E.long(), matrix.values())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls its CSR layout beta once per process
-        return torch.sparse_csr_tensor(*parts, matrix.shape, check_invariants=False)
+    return Propagation(Csr(start_N, column_E[order_E].int(), value_E[order_E], nodes).tensor())
 
 
 #: Columns that are made dense at a time.

@@ -21,7 +21,7 @@ from g2t.graph.bundle import Graph
 from g2t.graph.csr import Csr, Features, from_pairs, take_rows
 from g2t.graph.neighbourhood import Around, head
 from g2t.graph.splits import Split
-from g2t.graph.structure import propagation, torch_csr
+from g2t.graph.structure import propagation
 from g2t.teacher.forward import observed
 from g2t.teacher.frame import GNN, Structure
 from g2t.teacher.sampling import NeighbourSampler
@@ -37,7 +37,7 @@ class Part(Structure):
     @cached_property
     def gcn(self) -> Tensor:
         """Â of the first `rows` rows as torch CSR; the others are empty."""
-        return torch_csr(head(self.fetched.normal, self.rows, len(self.edges))).to(self.device)
+        return head(self.fetched.normal, self.rows, len(self.edges)).tensor().to(self.device)
 
 
 @dataclass(frozen=True)

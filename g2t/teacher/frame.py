@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from g2t.config import Settings
 from g2t.graph.csr import Csr, Features
-from g2t.graph.structure import propagation, torch_csr, without_self_loops
+from g2t.graph.structure import propagation, without_self_loops
 from g2t.teacher.description import Description
 
 
@@ -54,7 +54,7 @@ class Structure:
     @cached_property
     def mean(self) -> Tensor:
         """A as torch CSR, for means over the edges at hand."""
-        return torch_csr(self.edges).to(self.device)
+        return self.edges.tensor().to(self.device)
 
     @cached_property
     def total(self) -> Tensor:
@@ -68,7 +68,7 @@ class Structure:
         row_E = edges.row_E
         value_E = torch.where(edges.column_E == row_E, 1.0, share_N[row_E])
         total = Csr(edges.start_N, edges.column_E, value_E, edges.width)
-        return torch_csr(total).to(self.device)
+        return total.tensor().to(self.device)
 
     @cached_property
     def gcn(self) -> Tensor:

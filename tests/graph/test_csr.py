@@ -54,14 +54,20 @@ def test_project_norms_and_scaled_equal_dense_arithmetic(dense: np.ndarray) -> N
     torch.testing.assert_close(matrix.scaled(factor).dense(), full * factor[:, None])
 
 
-def test_project_takes_other_entries_and_is_differentiable() -> None:
+@given(DENSE)
+def test_a_projection_is_differentiable_in_its_weights(dense: np.ndarray) -> None:
+    matrix, full = from_scipy(sp.csr_matrix(dense)), torch.from_numpy(dense)
+    weight = torch.linspace(-1, 1, dense.shape[1] * 2).view(-1, 2).requires_grad_()
+    pull = torch.linspace(1, 2, len(dense) * 2).view(-1, 2)
+    torch.autograd.backward(matrix.project(weight), pull)
+    torch.testing.assert_close(weight.grad, full.t() @ pull)
+
+
+def test_a_projection_is_in_float32_whatever_surrounds_it() -> None:
     matrix = from_scipy(sp.csr_matrix(np.eye(3, 4, dtype=np.float32)))
-    weight = torch.ones(4, 2, requires_grad=True)
-    out = matrix.project(weight, torch.tensor([2.0, 3.0, 4.0]))
-    assert out[:, 0].tolist() == [2.0, 3.0, 4.0]
-    torch.autograd.backward(out.sum())
-    assert weight.grad is not None
-    assert weight.grad[:, 0].tolist() == [2.0, 3.0, 4.0, 0.0]
+    weight = torch.full((4, 2), 1 + 2.0**-12)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(matrix.project(weight), weight[:3])
 
 
 @settings(max_examples=200)
