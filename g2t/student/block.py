@@ -91,15 +91,12 @@ class Block(nn.Module):
         Over all heads and tokens, of which all are at hand; takes B · H · T · (T + M) numbers.
         """
         normed_BTD = self.norm_tokens(tokens_BTD)
-        seen = [self.norm_landmarks(self.landmarks).expand(len(tokens_BTD), -1, -1)]
+        query_BHTD = self._split(self.query(normed_BTD))
+        scores = [_shared(query_BHTD, self.landmark_pairs()[0].transpose(1, 2))]
         if self.own_tokens:
-            seen.append(normed_BTD)
-        queries, keys = (
-            self._split(self.query(normed_BTD)),
-            self._split(self.key(torch.cat(seen, 1))),
-        )
-        scores = queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5
-        usage_M = scores.softmax(3)[..., : len(self.landmarks)].sum((0, 1, 2))
+            scores.append(query_BHTD @ self._split(self.key(normed_BTD)).transpose(2, 3))
+        share_BHTX = (torch.cat(scores, 3) * query_BHTD.shape[3] ** -0.5).softmax(3)
+        usage_M = share_BHTX[..., : len(self.landmarks)].sum((0, 1, 2))
         shared_M: Tensor = usage_M / usage_M.sum()
         return shared_M
 
