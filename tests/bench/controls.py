@@ -6,8 +6,9 @@
 The graph of a finished run is rewired (every degree kept, links shuffled) and, apart from that,
 permuted (the edges moved to other nodes). Teacher, cache and students are made on it as in the
 recipe, and the students are measured against the true graph, between raw features (0) and the true
-teacher (1). Rewiring leaves degrees as they are, so it is asked about links alone; permuting is
-asked about the traits of nodes. Prints the inheritance of each, mean ± standard error over seeds,
+teacher (1). Rewiring leaves degrees as they are, so it is asked about links alone (`distance` is
+printed beside `distance-matched`, which has degrees taken out); permuting is asked about the traits
+of nodes. Prints the inheritance of each, mean ± standard error over seeds,
 and beside it that of the true student. Exits with 1 where a control inherits more than a tenth and
 more than two standard errors.
 """
@@ -28,9 +29,11 @@ from g2t.runtime import Silent
 from g2t.teacher.members import members_of
 
 ASKED = {
-    "rewire": ("edge", "edge-matched", "recall", "distance"),
+    "rewire": ("edge", "edge-matched", "recall", "distance", "distance-matched"),
     "permute": ("degree", "pagerank", "core"),
 }
+#: Printed, and bound to nothing: paths to nodes of many links are short in the rewired graph too.
+UNBOUND = ("distance",)
 STUDENTS = ("landmark", "hop")
 
 
@@ -57,7 +60,8 @@ def main() -> int:
             for measure in measures:
                 fake = [seed[student][0][measure] for seed in found]
                 true = [seed[student][1][measure] for seed in found]
-                failed |= told(fake) and means(fake)[0] > max(0.1, 2 * means(fake)[1])
+                held = not told(fake) or means(fake)[0] <= max(0.1, 2 * means(fake)[1])
+                failed |= not held and measure not in UNBOUND
                 print(f"| {control} | {student} | {measure} | {shown(fake)} | {shown(true)} |")
     return int(failed)
 

@@ -36,6 +36,19 @@ def test_spearman_is_that_of_scipy_with_ties() -> None:
     assert math.isnan(spearman(one, torch.ones(6)))
 
 
+def test_partial_spearman_is_that_of_the_inverse_correlations() -> None:
+    values = normal(4, 60)
+    values[0] += values[2] + values[3]
+    values[1] -= 2 * values[2]
+    inverse = np.linalg.inv(np.corrcoef([scipy.stats.rankdata(row) for row in values]))
+    wanted = -inverse[0, 1] / (inverse[0, 0] * inverse[1, 1]) ** 0.5
+    assert spearman(values[0], values[1], (values[2], values[3])) == pytest.approx(wanted)
+    assert spearman(values[0], values[1]) < wanted - 0.2  # what the others explain is gone
+    same = values[0], values[1], (torch.ones(60), values[2], values[2])
+    assert spearman(*same) == pytest.approx(spearman(values[0], values[1], (values[2],)))
+    assert math.isnan(spearman(values[0], values[1], (values[1],)))
+
+
 def test_ridge_finds_a_line_and_ignores_noise() -> None:
     known, asked = normal(200, 5), normal(50, 5, seed=1)
     weight = normal(5, 2, seed=2)

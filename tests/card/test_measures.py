@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import networkx
 import pytest
+import scipy.sparse.csgraph
 import torch
 
 from g2t.evaluate.card.card import cka_matrix, marks, measure_ends
@@ -107,6 +108,22 @@ def test_a_circle_knows_its_ring(scene: Scene) -> None:
     assert chance["edge"] == pytest.approx(0.5, abs=0.06)
     assert chance["recall"] < 0.15
     assert chance["distance"] == pytest.approx(0, abs=0.06)
+
+
+def test_degrees_alone_say_nothing_of_matched_distances() -> None:
+    """Hubs are near to all: who knows degrees seems to know paths, and does not."""
+    star = networkx.barabasi_albert_graph(600, 3, seed=4)
+    ends = torch.tensor(list(star.edges)).T
+    scene = make_scene(from_pairs(ends[0], ends[1], 600), torch.zeros(600, dtype=torch.int64))
+    size = scene.edges.counts_N.double().log()
+    noise = torch.randn(600, 12, generator=torch.Generator().manual_seed(5))
+    hubs = marked_all(scene, torch.cat([2 * size[:, None].float(), noise], 1))
+    assert hubs["distance"].mean() > 0.12
+    assert hubs["distance-matched"].mean().abs() < 0.06
+    landmarks = scene.edges.scipy()
+    near = scipy.sparse.csgraph.shortest_path(landmarks, indices=range(0, 600, 20), unweighted=True)
+    known = torch.from_numpy(near.T).float()
+    assert marked_all(scene, known - known.mean(0))["distance-matched"].mean() > 0.15
 
 
 def marked_all(scene: Scene, embedding: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -54,6 +54,16 @@ def distance(view: View) -> float:
     return spearman(view.draw.length_P, 1 - view.space.cosines(view.draw.apart))
 
 
+def distance_matched(view: View) -> float:
+    """Return the same correlation with the degrees of both ends taken out.
+
+    Paths to nodes of many links are short whoever they are linked to.
+    """
+    apart, degree_N = view.draw.apart, view.scene.edges.counts_N
+    far_P = 1 - view.space.cosines(apart)
+    return spearman(view.draw.length_P, far_P, (degree_N[apart[0]], degree_N[apart[1]]))
+
+
 def dirichlet(view: View) -> float:
     """Return tr(Hᵀ L̃ H) / ‖H‖² over the rows of the group, L̃ = I - D^-½ (A + I) D^-½."""
     group_B, edges = view.draw.group_B, view.scene.edges
@@ -101,6 +111,7 @@ MEASURES: Mapping[str, Measure] = {
     "edge-second": Measure("edge", partial(edge_auc, "second")),
     "recall": Measure("edge", recall),
     "distance": Measure("path", distance),
+    "distance-matched": Measure("path", distance_matched),
     "dirichlet": Measure("subgraph", dirichlet),
     "homophily": Measure("subgraph", homophily),
     "cka": Measure("layer", cka),
