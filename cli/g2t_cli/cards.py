@@ -3,17 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.table import Table
+
 from g2t_cli.tables import new_table, show, spread
 
 
 def show_card(card: Mapping[str, Any]) -> None:
-    """Print a `g2t.card/1`: per measure floor, ceiling, and each student with what it inherits."""
+    """Print a `g2t.card/1`: per measure floor, ceiling, and each student with what it inherits.
+
+    The standard errors of a student's own figures are in the JSON.
+    """
     title = (
         f"structure of {card['graph']}: {card['nodes']} nodes, {card['edges']} edges; "
         f"floor: raw features; ceiling: {card['teacher']}"
     )
-    students = card["students"]
-    columns = [column for row in students for column in (_name(row), "I %")]
+    for alone in (False, True):  # a baseline has a table of its own: one for both is too wide
+        students = [row for row in card["students"] if (row["role"] == "baseline") == alone]
+        if students:
+            show(_table(card, students, title))
+    show("I = (student - floor) / (ceiling - floor); – where ceiling and floor do not differ")
+    show(f"±: standard error over {card['draws']} draws of nodes, edges and paths")
+
+
+def _table(card: Mapping[str, Any], students: Sequence[Mapping[str, Any]], title: str) -> Table:
+    columns = [f"{_name(row)}\n{'I %':>11}" for row in students]
     table = new_table(title, "measure", "floor", "ceiling", *columns)
     before = None
     for measure, level in card["levels"].items():
@@ -22,12 +35,11 @@ def show_card(card: Mapping[str, Any]) -> None:
         before = level
         cells = [figure(card["floor"][measure]), figure(card["ceiling"][measure])]
         for row in students:
-            cells.append(figure(row["values"][measure]))
-            cells.append(figure(row["inheritance"][measure], 100))
+            value, inherited = row["values"][measure]["value"], row["inheritance"][measure]
+            own = "–" if value is None else f"{value:.2f}"
+            cells.append(f"{own}{figure(inherited, 100):>10}")
         table.add_row(measure, *cells)
-    show(table)
-    show("I = (student - floor) / (ceiling - floor); – where ceiling and floor do not differ")
-    show(f"±: standard error over {card['draws']} draws of nodes, edges and paths")
+    return table
 
 
 def show_cards(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -41,7 +53,8 @@ def show_cards(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _name(row: Mapping[str, Any]) -> str:
     alone = "baseline " if row["role"] == "baseline" else ""
-    return f"{alone}{row['name']}" + ("" if row["hops"] is None else f", k = {row['hops']}")
+    parts = ", tokens" if row["role"] == "tokens" else ""
+    return f"{alone}{row['name']}{parts}" + ("" if row["hops"] is None else f", k = {row['hops']}")
 
 
 def figure(estimate: Mapping[str, Any], scale: float = 1) -> str:

@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from g2t.distill.train import distill
 from g2t.errors import InputError, IntegrityError, UsageError
-from g2t.evaluate import CardSources, Sources, evaluate
+from g2t.evaluate import CardSources, Setup, Sources, evaluate
+from g2t.evaluate.answers import Asked
+from g2t.evaluate.card.case import embeddings, tokens
 from g2t.evaluate.card.measures import MEASURES
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph
 from g2t.runtime import Silent
+from g2t.student.hop import Hop
+from g2t.student.store import read_student
 from g2t.teacher.train import teach
 from g2t_cli.app import app
 
@@ -59,11 +64,24 @@ def test_a_card_has_a_row_per_student_and_a_figure_per_measure(true: Path) -> No
     assert (card["schema"], card["nodes"], card["draws"]) == ("g2t.card/1", 200, 5)
     assert card["teacher"] == "gcn, layer 1 of 1"
     rows = [(row["role"], row["name"], row["hops"]) for row in card["students"]]
-    assert rows == [("student", "hop", None), ("student", "hop", 0), ("baseline", "mlp", None)]
+    ours = [("student", "hop", None), ("student", "hop", 0), ("tokens", "hop", None)]
+    assert rows == [*ours, ("baseline", "mlp", None)]
     for figures in (card["floor"], card["ceiling"], card["students"][0]["values"]):
         assert list(figures) == list(MEASURES)
     assert len(card["students"][0]["cka"]) == 1
     json.dumps(card, allow_nan=False)
+
+
+def test_an_embedding_is_the_sum_over_the_tokens(true: Path) -> None:
+    setup = Setup(true / "graph", true / "cache", [])
+    student = read_student(true / "hop")
+    model = student.model
+    assert isinstance(model, Hop)
+    asked = Asked(model, setup.graph, setup.split_of(student), setup.tokens(model.hops))
+    sides, sums = tokens(asked)[-1], embeddings(asked)[-1]
+    with torch.inference_mode():
+        found = model._gather(sides.view(len(sums), model.hops + 1, -1), None)
+    torch.testing.assert_close(found, sums)
 
 
 def test_a_card_is_the_same_at_every_call(true: Path) -> None:
@@ -129,6 +147,9 @@ def test_the_command_prints_a_table_or_json(true: Path) -> None:
     assert shown.exit_code == 0
     assert all(name in shown.stdout for name in MEASURES)
     assert max(map(len, shown.stdout.splitlines())) <= 120
+    beside = CliRunner().invoke(app, [*line, "--card-baseline", str(true / "alone")])
+    assert all(beside.stdout.count(f" {name} ") == 2 for name in MEASURES)
+    assert max(map(len, beside.stdout.splitlines())) <= 120
     as_json = CliRunner().invoke(app, [*line, "--json"])
     assert json.loads(as_json.stdout)["card"]["schema"] == "g2t.card/1"
     refused = CliRunner().invoke(app, [*line[:-1], "--card-baseline", str(true / "alone")])

@@ -1,5 +1,6 @@
 """The card of an evaluation: embeddings of its student and teacher, and who else stands beside."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import take_rows
 from g2t.graph.splits import Split
 from g2t.graph.structure import induced
-from g2t.student.base import CHUNK
+from g2t.student.base import CHUNK, Output
 from g2t.student.store import read_student
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Cards:
     def card(self, case: Case) -> dict[str, Any]:
         """Return the card as `g2t.card/1`: floor, ceiling, and a row per student.
 
-        A student of hops has a row with all of them and one with none.
+        A student of hops has a row with all of them, one with none, and one of its hop tokens side
+        by side (`tokens`): what the sum that makes one embedding of them has at hand.
         """
         if case.split.digest not in self._ends:
             self._ends[case.split.digest] = self._measure(case.split)
@@ -135,19 +137,39 @@ def _rows(ends: Ends, case: Case, nodes_B: Tensor, role: str) -> list[dict[str, 
     student = case.student.model
     asked = Asked(student, case.setup.graph, case.split, case.setup.tokens(student.hops))
     place_B = torch.searchsorted(case.split.nodes, nodes_B)
-    rows = []
-    for hops in (None, 0) if student.hops else (None,):
-        blocks = [block[place_B] for block in embeddings(asked, hops)]
-        rows.append({"role": role, "hops": hops, **ends.row(case.student.name, blocks)})
+
+    def row(role: str, hops: int | None, blocks: list[Tensor]) -> dict[str, Any]:
+        measured = ends.row(case.student.name, [block[place_B] for block in blocks])
+        return {"role": role, "hops": hops, **measured}
+
+    rows = [row(role, None, embeddings(asked))]
+    if student.hops:
+        rows.append(row(role, 0, embeddings(asked, 0)))
+    if student.hops and role == "student":
+        rows.append(row("tokens", None, tokens(asked)))
     return rows
 
 
-@torch.inference_mode()
 def embeddings(asked: Asked, hops: int | None = None) -> list[Tensor]:
     """Return every block's embedding of the nodes in use, [N, D] each; `hops` None: all."""
+    return _each_block(asked, hops, lambda output: output.blocks)
+
+
+def tokens(asked: Asked) -> list[Tensor]:
+    """Return the hop tokens 0 … K that every block leaves, side by side, [N, (K + 1) D] each."""
+    count = asked.student.hops + 1
+    return _each_block(
+        asked, None, lambda output: [state[:, :count].flatten(1) for state in output.states]
+    )
+
+
+@torch.inference_mode()
+def _each_block(
+    asked: Asked, hops: int | None, part: Callable[[Output], Sequence[Tensor]]
+) -> list[Tensor]:
     student, inputs = asked.student.eval(), asked.seen
     chunks = []
     for index_B in torch.split(torch.arange(len(inputs.features)), CHUNK):
         hops_B = None if hops is None else torch.full_like(index_B, hops)
-        chunks.append(student(student.embed(inputs, index_B), hops_B).blocks)
+        chunks.append(part(student(student.embed(inputs, index_B), hops_B)))
     return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
