@@ -163,10 +163,11 @@ def _train(
             if share and epoch < options.epochs // 2:
                 draw = torch.Generator().manual_seed(settings.seed + epoch)
                 means["revived"] = revive(student, lesson.averaged, lesson.inputs, share, draw)
-            val, val_loss = _validate(lesson, cache, ranks)
+            val, val_loss, val_all = _validate(lesson, cache, ranks)
             check_finite(torch.tensor(val_loss), epoch)
-            stage.log({"epoch": epoch, **means, "val": val, "val_loss": val_loss})
-            progress.update("distill", epoch + 1, options.epochs, {**means, "val": val})
+            scores = {"val": val, "val_all": val_all} if student.hops else {"val": val}
+            stage.log({"epoch": epoch, **means, **scores, "val_loss": val_loss})
+            progress.update("distill", epoch + 1, options.epochs, {**means, **scores})
             # Validation sets are small: the running mean decides, so no lucky epoch wins.
             rank = _rank(val, val_loss)
             state["rank"] = rank + RANK_DECAY * (state.get("rank", rank) - rank)
@@ -232,10 +233,14 @@ def _batch_size(rows: int, asked: int, inputs: Inputs) -> int:
 
 
 def _validate(lesson: Lesson, cache: Cache, ranks: Ranks) -> tuple[float, ...]:
-    """Return metric and cross-entropy on the validation nodes, meaned over 0 … K hops at hand."""
+    """Return metric and cross-entropy on the validation nodes, and the metric with all hops.
+
+    The first two are means over 0 … K hops at hand, by which epochs are compared.
+    """
     said = answers_together(ranks, lesson.averaged, lesson.inputs, cache.parts.val)
     scores, losses = zip(*(_scored(logits_BC, cache) for logits_BC in said), strict=True)
-    return ranks.numbers_of_first(sum(scores) / len(scores), sum(losses) / len(losses))
+    means = sum(scores) / len(scores), sum(losses) / len(losses)
+    return ranks.numbers_of_first(*means, scores[-1])
 
 
 def _scored(logits_BC: Tensor, cache: Cache) -> tuple[float, float]:

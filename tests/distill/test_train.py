@@ -41,7 +41,7 @@ from g2t.graph.importing import import_graph
 from g2t.network import WEIGHTS
 from g2t.runtime import Silent
 from g2t.student import STUDENTS
-from g2t.student.base import TrainSettings
+from g2t.student.base import TrainSettings, predict
 from g2t.student.store import read_student
 from g2t.teacher.train import teach
 
@@ -113,6 +113,21 @@ def test_every_term_is_logged_in_every_epoch(cache_path: Path, tmp_path: Path, p
     for line in metrics(made.path):
         assert set(line) - {"revived"} == terms | {"epoch", "val", "val_loss"}
     assert set(read_student(made.path).facts["losses"]) == set(PRESETS[preset])
+
+
+def test_a_log_tells_what_a_hop_student_scores_with_all_hops(
+    cache_path: Path, tmp_path: Path
+) -> None:
+    made = distill(cache_path, tmp_path / "s", quick("hop"))
+    lines, best = metrics(made.path), made.record["summary"]["epoch"]
+    cache, student = open_cache(cache_path), read_student(made.path).model
+    student.votes = False
+    inputs = student.prepare(cache.features(), cache.edges, None)
+    said, labels = [predict(student, inputs, hops) for hops in range(4)], cache.labels
+    val = cache.parts.val
+    right = [float((answer[val].argmax(1) == labels[val]).double().mean()) for answer in said]
+    assert lines[best]["val_all"] == pytest.approx(right[-1])
+    assert lines[best]["val"] == pytest.approx(sum(right) / len(right))
 
 
 def refuse_teacher(monkeypatch: pytest.MonkeyPatch, stem: str) -> None:
