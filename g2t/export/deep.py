@@ -92,7 +92,8 @@ def _recompute(cache: Cache, plan: ExportPlan, rows_B: Tensor) -> dict[str, Tens
     begun_B, states = wanted_B, []
     for index, (wanted_B, near, structure) in enumerate(reversed(steps)):
         begun = take_rows(first, torch.searchsorted(begun_B, near)) if network.reads_first else None
-        state = network.step(index, state, structure, begun)[torch.searchsorted(near, wanted_B)]
+        raw = network.step(index, state, structure, begun)[torch.searchsorted(near, wanted_B)]
+        state = network.activate(index, raw)
         states.append(state[torch.searchsorted(wanted_B, rows_B)])
     found = {layer_name(layer): rows for layer, rows in enumerate(states[: network.hidden], 1)}
     return {**found, LOGITS: network.end(states if network.joins else states[-1:])}

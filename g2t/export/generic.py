@@ -53,7 +53,7 @@ def walk_network(
     outputs: Sequence[Output],
     task: str,
 ) -> None:
-    """Run step `index` over all rows and write what it gives; finished shards stay.
+    """Run step `index` over all rows and write what it gives, not activated; finished shards stay.
 
     `source` are the states before it, `first` those before step 0.
     """

@@ -87,7 +87,7 @@ class Layer:
         return count_B.float().rsqrt()
 
     def finish(self, sums_BD: Tensor, rows: Features | None) -> Tensor:
-        """Return the layer's output, float32 [B, D]."""
+        """Return the layer's output before its activation, float32 [B, D]."""
         return sums_BD
 
 
@@ -112,7 +112,7 @@ class Sum(Layer):
         return super().rescale(count_B) if self.normalised else 1 / count_B.float().clamp(min=1)
 
     def finish(self, sums_BD: Tensor, rows: Features | None) -> Tensor:
-        """Add what a node makes of itself, then norm and activation."""
+        """Add what a node makes of itself, then norm."""
         return self.tail(sums_BD, rows)
 
 
@@ -174,18 +174,17 @@ class Attention(Layer):
         return None
 
     def finish(self, sums_BD: Tensor, rows: Features | None) -> Tensor:
-        """Add what a node makes of itself, then norm and activation."""
+        """Add what a node makes of itself, then norm."""
         return self.tail(sums_BD, rows)
 
 
 class Tail:
-    """What follows the aggregation: own linear maps, bias, norm, ReLU; all row by row."""
+    """What follows the aggregation and precedes ReLU: own linear maps, bias, norm; row by row."""
 
     def __init__(self, facts: LayerFacts, weights: Weights) -> None:
         self.own = [pair(linear, weights) for linear in facts.own]
         self.bias = None if facts.bias is None else weights[facts.bias]
         self.norm = None if facts.norm is None else norm(facts.norm, weights)
-        self.relu = facts.relu
 
     @property
     def reads_own(self) -> bool:
@@ -193,15 +192,13 @@ class Tail:
         return bool(self.own)
 
     def __call__(self, sums_BD: Tensor, rows: Features | None) -> Tensor:
-        """Return the layer's output, [B, D]."""
+        """Return the layer's output before its activation, [B, D]."""
         for weight_DF, bias_D in self.own:
             assert rows is not None
             sums_BD = sums_BD + linear(rows, weight_DF, bias_D)
         if self.bias is not None:
             sums_BD = sums_BD + self.bias
-        if self.norm is not None:
-            sums_BD = self.norm(sums_BD)
-        return sums_BD.relu_() if self.relu else sums_BD
+        return sums_BD if self.norm is None else self.norm(sums_BD)
 
 
 def pair(facts: LinearFacts, weights: Weights) -> tuple[Tensor, Tensor | None]:

@@ -38,7 +38,7 @@ class TeacherRun:
         first = source = self._begun()
         states: list[Source] = []
         for step in range(1, steps + 1):
-            outputs = [self._output(*one) for one in wanted if _of(one[1].name, last) == step]
+            outputs = [self._output(*one, step) for one in wanted if _of(one[1].name, last) == step]
             later = any(_of(entry.name, last) > step for _, entry in wanted)
             kept = self._kept(outputs, step)
             if later and kept is None:
@@ -51,7 +51,8 @@ class TeacherRun:
             assert kept is not None
             source = _rows_of(kept)
             states.append(source)
-        self._join(states, [self._output(*one) for one in wanted if _of(one[1].name, last) == last])
+        said = [self._output(*one, last) for one in wanted if _of(one[1].name, last) == last]
+        self._join(states, said)
 
     def _walk(self, index: int, source: Source, first: Source, outputs: Sequence[Output]) -> None:
         task = f"{self._prefix}h{index + 1}"
@@ -121,13 +122,21 @@ class TeacherRun:
         walk_rows(self.work, [begun], [kept], rows, f"{self._prefix}h0")
         return _rows_of(kept)
 
-    def _output(self, writer: CacheWriter, entry: TensorEntry) -> Output:
+    def _output(self, writer: CacheWriter, entry: TensorEntry, step: int) -> Output:
         reads_last = entry.name.endswith("logits") and not self._joins
-        of = self._head_of_last if reads_last else _same
+        of = partial(self._head_of_last if reads_last else self._activated, step)
         return Output(writer, entry.name, entry.width, entry.dtype, entry.topk, of)
 
-    def _head_of_last(self, state_BD: Tensor) -> Tensor:
-        return self._head([state_BD])
+    def _activated(self, step: int, state_BD: Tensor) -> Tensor:
+        """Return the state after a step; the first state and joined logits stay as they are."""
+        if not 1 <= step <= len(self._widths):
+            return state_BD
+        if self._description is None:
+            return self._network.activate(step - 1, state_BD)
+        return state_BD.relu() if self._description.layers[step - 1].relu else state_BD
+
+    def _head_of_last(self, step: int, state_BD: Tensor) -> Tensor:
+        return self._head([self._activated(step, state_BD)])
 
     def _head(self, states: Sequence[Tensor]) -> Tensor:
         """Return the logits of rows of the last state, or of all where the teacher joins them."""
@@ -148,8 +157,9 @@ class TeacherRun:
         """
         return "fp32" if self.plan.settings.dtype == "fp32" else self.work.precision
 
-    def _checked(self, state_BD: Tensor) -> Tensor:
+    def _checked(self, step: int, state_BD: Tensor) -> Tensor:
         """Return a state; raises InputError where it does not fit the type that it is kept in."""
+        state_BD = self._activated(step, state_BD)
         if self._state_dtype == "fp16":
             check_range("state", state_BD.half(), state_BD)
         return state_BD
@@ -157,7 +167,7 @@ class TeacherRun:
     def _copy(self, step: int, width: int) -> Output:
         """Return a copy of a state for the scratch folder."""
         name = f"{self._prefix}copy-h{step}"
-        return Output(self.scratch, name, width, self._state_dtype, of=self._checked)
+        return Output(self.scratch, name, width, self._state_dtype, of=partial(self._checked, step))
 
     def _kept(self, outputs: Sequence[Output], step: int) -> Output | None:
         """Return the output that the next step can be computed from."""
@@ -181,10 +191,6 @@ def _dense(source: Source, block: range) -> Tensor:
     rows = source.read(block.start, block.stop)
     assert isinstance(rows, Tensor)
     return rows
-
-
-def _same(state_BD: Tensor) -> Tensor:
-    return state_BD
 
 
 def _of(name: str, last: int) -> int:

@@ -41,7 +41,10 @@ EDGE_BYTES = 48
 
 @dataclass(frozen=True)
 class Output:
-    """One tensor that a walk writes: a row-wise function of the layer's state [B, D]."""
+    """One tensor that a walk writes: a row-wise function of the layer's state [B, D].
+
+    A walk over a teacher's layer gives the state before its activation.
+    """
 
     writer: CacheWriter
     name: str

@@ -136,7 +136,7 @@ def walk(model: GNN, features: Features, parts: Sequence[Part]) -> Tensor:
         if model.reads_first:
             assert isinstance(first, Tensor)
             beside = first[: len(part.edges)]
-        state = model.step(index, state, part, beside)[: part.rows]
+        state = model.activate(index, model.step(index, state, part, beside)[: part.rows])
         states.append(state)
     narrow = parts[-1].rows
     return model.end([state[:narrow] for state in states] if model.joins else states[-1:])

@@ -1,9 +1,10 @@
 """What every teacher is: a state that is begun from features, taken over edges, and read off.
 
-    begin(features) → first state → step 0 → step 1 → … → end(states) = logits
+    begin(features) → first state → step 0, activate → step 1, activate → … → end(states) = logits
 
-`begin` and `end` see rows alone; a step sees a row and its in-neighbours, one hop. So training,
-export and checks can run a teacher whole, or block by block, without knowing which one it is.
+`begin`, `activate` and `end` see rows alone; a step sees a row and its in-neighbours, one hop. So
+training, export and checks can run a teacher whole, or block by block, without knowing which one it
+is, and stop ahead of an activation.
 Most teachers are a stack of convolutions (`g2t.teacher.stack`).
 
 Shape letters: `N` nodes, `F` features, `D` width, `C` classes, `L` layers.
@@ -98,9 +99,9 @@ def structure_of(edges: Csr, device: torch.device) -> Structure:
 class GNN(nn.Module):
     """A teacher; built from the number of features, that of classes, and its settings.
 
-    `widths` are those of the states after every step. The first `hidden` of them are the layers
-    that it hands out, all of one width. `joins`: the logits come from all states, else from the
-    last alone. `reads_first`: a step looks at the first state too.
+    `widths` are those of the states after every step; an activation changes none. The first
+    `hidden` of them are the layers that it hands out, all of one width. `joins`: the logits come
+    from all states, else from the last alone. `reads_first`: a step looks at the first state too.
     """
 
     Settings: ClassVar[type[FrameSettings]] = FrameSettings
@@ -115,7 +116,7 @@ class GNN(nn.Module):
         first = state = self.begin(features)
         states: list[Tensor] = []
         for index in range(len(self.widths)):
-            state = self.step(index, state, structure, first)
+            state = self.activate(index, self.step(index, state, structure, first))
             states.append(state)
         logits_NC = self.end(states if self.joins else states[-1:])
         return Trace(tuple(states[: self.hidden]), logits_NC)
@@ -138,11 +139,16 @@ class GNN(nn.Module):
     def step(
         self, index: int, state: Features, structure: Structure, first: Features | None
     ) -> Tensor:
-        """Return the state after step `index`, [N, widths[index]].
+        """Return the state after step `index` before its activation, [N, widths[index]].
 
-        `first` are the rows of `begin` for the same nodes; None where `reads_first` is false.
+        `state` is activated; `first` are the rows of `begin` for the same nodes, None where
+        `reads_first` is false.
         """
         raise NotImplementedError
+
+    def activate(self, index: int, state: Tensor) -> Tensor:
+        """Return the state after step `index`, row by row; as it is where nothing follows."""
+        return state
 
     def end(self, states: Sequence[Tensor]) -> Tensor:
         """Return the logits [N, C], row by row, from all states or, unless it joins, the last."""

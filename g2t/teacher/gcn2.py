@@ -51,9 +51,14 @@ class GCN2(GNN):
     def step(
         self, index: int, state: Features, structure: Structure, first: Features | None
     ) -> Tensor:
-        """Return h of layer `index` + 1, [N, D]."""
+        """Return what convolution `index` makes of a state and h_0, [N, D]."""
         given = drop_entries(state, self.dropout, self.training)
-        return F.relu(self.convolutions[index](given, first, structure.gcn))
+        output: Tensor = self.convolutions[index](given, first, structure.gcn)
+        return output
+
+    def activate(self, index: int, state: Tensor) -> Tensor:
+        """Return h of layer `index` + 1, [N, D]."""
+        return F.relu(state)
 
     def end(self, states: Sequence[Tensor]) -> Tensor:
         """Return the head's logits of h_L, [N, C]."""

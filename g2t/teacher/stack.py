@@ -99,7 +99,7 @@ class Stack(GNN):
     def step(
         self, index: int, state: Features, structure: Structure, first: Features | None
     ) -> Tensor:
-        """Return what convolution `index` and all that stands with it make of a state, [N, D]."""
+        """Return what convolution `index`, residual and norm make of a state, [N, D]."""
         reads_features = index == 0 and self.pre is None
         rate = self.input_dropout if reads_features else self.dropout
         given = drop_entries(state, rate, self.training)
@@ -107,8 +107,12 @@ class Stack(GNN):
         if len(self.shortcuts):
             output = output + self.shortcuts[index](given)
         if index < self.hidden:
-            output = F.relu(self.norms[index](output))
+            output = self.norms[index](output)
         return output
+
+    def activate(self, index: int, state: Tensor) -> Tensor:
+        """Apply ReLU to hidden layers; logits have none."""
+        return F.relu(state) if index < self.hidden else state
 
     def end(self, states: Sequence[Tensor]) -> Tensor:
         """Return the logits, row by row."""

@@ -11,6 +11,7 @@ from torch_geometric.nn import GATConv, GATv2Conv, PNAConv, SAGEConv
 
 from g2t.teacher.frame import GNN
 from g2t.teacher.store import told_by
+from tests.before_relu import before_relu
 from tests.contract.test_teachers import (
     CLASSES,
     FEATURES,
@@ -117,8 +118,9 @@ def test_gat_equals_plain_gatconv(heads: int) -> None:
     plain.lin.weight.copy_(state["linear.weight"])
     for key in ("att_src", "att_dst", "bias"):
         getattr(plain, key).copy_(state[f"aggregate.{key}"])
-    wanted = F.relu(plain(features(), pairs()))
-    torch.testing.assert_close(run(model, features(), edges()).layers[0], wanted)
+    wanted = plain(features(), pairs())
+    torch.testing.assert_close(model.step(0, features(), structure(edges()), None), wanted)
+    torch.testing.assert_close(run(model, features(), edges()).layers[0], F.relu(wanted))
 
 
 def test_gat_gives_logits_with_one_head() -> None:
@@ -166,13 +168,15 @@ def test_gcn2_is_the_dense_formula() -> None:
     w, operator = weights(model), propagator()
     first = np.maximum(features().numpy() @ w["pre.weight"].T + w["pre.bias"], 0)
     trace, state = run(model, features(), edges()), first
+    before = before_relu(model, features(), structure(edges()))
     for index, layer in enumerate(trace.layers):
         beta = np.log(0.7 / (index + 1) + 1)
         mixed = 0.6 * operator @ state + 0.4 * first
         map_DD = (1 - beta) * np.eye(HIDDEN) + beta * w[f"convolutions.{index}.weight1"]
+        close(before[index], mixed @ map_DD)
         state = np.maximum(mixed @ map_DD, 0)
         close(layer, state)
-    assert len(trace.layers) == 5
+    assert len(trace.layers) == len(before) == 5
     close(trace.logits_NC, state @ w["post.weight"].T + w["post.bias"])
 
 

@@ -16,6 +16,7 @@ from g2t.teacher.frame import GNN, Structure, Trace, structure_of
 from g2t.teacher.settings import teach_settings
 from g2t.teacher.stack import Stack
 from g2t.teacher.store import told_by
+from tests.before_relu import before_relu
 
 NODES, FEATURES, CLASSES, HIDDEN = 14, 10, 3, 16
 ISOLATED = 13
@@ -134,6 +135,35 @@ def test_a_trace_has_every_hidden_layer_after_its_activation(name: str, variatio
     assert trace.logits_NC.shape == (NODES, CLASSES)
     assert all(part.dtype == torch.float32 for part in parts(trace))
     assert all(bool(part.isfinite().all()) for part in parts(trace))  # the lone node too
+
+
+@every_variation
+@torch.no_grad()
+def test_a_step_ends_where_its_activation_begins(name: str, variation: str) -> None:
+    model, given = build(name, variation), structure(edges())
+    wanted, trace = before_relu(model, features(), given), run(model, features(), edges())
+    first = state = model.begin(features())
+    for index, layer in enumerate(trace.layers):
+        raw = model.step(index, state, given, first)
+        state = model.activate(index, raw)
+        assert torch.equal(raw, wanted[index])
+        assert torch.equal(state, layer)
+        if name == "appnp":  # propagation alone is linear
+            assert state is raw
+        else:
+            assert torch.equal(raw.relu(), layer)
+            assert bool((raw < 0).any())
+
+
+@every_teacher
+@torch.no_grad()
+def test_logits_have_no_activation(name: str) -> None:
+    model, given = build(name), structure(edges())
+    first = state = model.begin(features())
+    for index in range(len(model.widths)):
+        raw = model.step(index, state, given, first)
+        state = model.activate(index, raw)
+        assert index < model.hidden or state is raw
 
 
 @every_variation
