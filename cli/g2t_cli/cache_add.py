@@ -33,8 +33,8 @@ def add_signals(
     """Add to a cache what more losses need; what it holds is not rewritten.
 
     Students distilled from it stay valid. Edge scores and codes come from the cached layers alone,
-    clusters from the cached edges; layers, logits and reliability need --teacher and --graph, of
-    several teachers all.
+    clusters from the cached edges; layers, before their activation too (pre_layers), logits and
+    reliability need --teacher and --graph, of several teachers all.
 
     Examples:
 

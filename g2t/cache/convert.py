@@ -114,7 +114,7 @@ def _wanted(cache: Cache, entry: TensorEntry, settings: ConvertSettings) -> Tens
         exact = cache.entry(FEATURES).kind == "dense" or cache.manifest.projection_file is not None
         small = "fp16" if dtype == "int8" else dtype
         return entry if exact else entry.model_copy(update={"dtype": small})
-    if not re.fullmatch(r"teacher-(h\d+|logits)", entry.name):
+    if not re.fullmatch(r"teacher-([hp]\d+|logits)", entry.name):
         return entry
     topk = entry.topk
     if entry.name == LOGITS and settings.topk is not None:

@@ -216,14 +216,21 @@ def layer_name(layer: int) -> str:
     return f"teacher-h{layer}"
 
 
+def pre_layer_name(layer: int) -> str:
+    """Return the tensor name of teacher layer 1 … L before its activation."""
+    return f"teacher-p{layer}"
+
+
 def token_name(hop: int) -> str:
     """Return the tensor name of the hop token Â^hop x, hop >= 1 (0 with a projection)."""
     return f"tokens-{hop}"
 
 
 #: What a loss may ask a cache to hold, in the order in which it is listed; `clusters` are of the
-#: graph, all else of the teacher.
-Signal = Literal["layers", "logits", "edge_scores", "reliability", "codes", "clusters"]
+#: graph, all else of the teacher. `pre_layers` are the layers before their activation.
+Signal = Literal[
+    "layers", "pre_layers", "logits", "edge_scores", "reliability", "codes", "clusters"
+]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 LOGITS = "teacher-logits"
@@ -233,6 +240,7 @@ CODES = "teacher-codes"
 CLUSTERS = "clusters"
 FEATURES = "features"
 
+_LAYERS = {"layers": layer_name, "pre_layers": pre_layer_name}
 _TENSORS = {
     "logits": LOGITS,
     "edge_scores": EDGE_SCORES,
@@ -247,6 +255,6 @@ def tensors_of(signal: str, layers: int) -> list[str]:
 
     Labels and edges, which are no signals, are in none of them.
     """
-    if signal == "layers":
-        return [layer_name(layer) for layer in range(1, layers + 1)]
+    if signal in _LAYERS:
+        return [_LAYERS[signal](layer) for layer in range(1, layers + 1)]
     return [_TENSORS[signal]] if signal in _TENSORS else []

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from g2t.cache.format import (
     CLUSTERS,
@@ -17,6 +17,7 @@ from g2t.cache.format import (
     ShardEntry,
     TensorEntry,
     layer_name,
+    pre_layer_name,
     token_name,
 )
 from g2t.metrics import METRICS
@@ -125,9 +126,7 @@ def _set_faults(manifest: Manifest) -> Iterator[str]:
     if manifest.hops != max(found, default=0) or (projected and not found):
         yield f"the manifest says {manifest.hops} hops, and there are tokens of {found}"
     layers = manifest.teacher.layers
-    for layer in _numbers(entries, "teacher-h"):
-        if not 1 <= layer <= layers:
-            yield f"it holds {layer_name(layer)} of a teacher of {layers} layers"
+    yield from _layer_faults(entries, layers)
     if LOGITS in entries and entries[LOGITS].width != len(manifest.classes):
         yield f"{LOGITS} has {entries[LOGITS].width} columns for {len(manifest.classes)} classes"
     if manifest.task == "multilabel" and LOGITS in entries and entries[LOGITS].kind == "topk":
@@ -141,6 +140,18 @@ def _set_faults(manifest: Manifest) -> Iterator[str]:
     for name in map(token_name, found):
         if entries[name].width != width:
             yield f"{name} has {entries[name].width} columns, not {width}"
+
+
+def _layer_faults(entries: Mapping[str, TensorEntry], layers: int) -> Iterator[str]:
+    """Compare the layers, after and before their activation, with their number and each other."""
+    for stem in ("teacher-h", "teacher-p"):
+        for layer in _numbers(entries, stem):
+            if not 1 <= layer <= layers:
+                yield f"it holds {stem}{layer} of a teacher of {layers} layers"
+    for layer in _numbers(entries, "teacher-p"):
+        before, after = entries[pre_layer_name(layer)], entries.get(layer_name(layer))
+        if after is not None and after.width != before.width:
+            yield f"{before.name} has {before.width} columns, {after.name} {after.width}"
 
 
 def _numbers(names: Iterable[str], stem: str) -> list[int]:

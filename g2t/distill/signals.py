@@ -17,7 +17,6 @@ from g2t.cache.format import (
     LOGITS,
     RELIABILITY,
     SIGNALS,
-    layer_name,
     tensors_of,
 )
 from g2t.cache.reader import Cache
@@ -90,11 +89,12 @@ class Signals:
         batch = Batch(
             self.labels_N[rows_B],
             self._logits(rows_B, known[LOGITS]) if LOGITS in known else torch.empty(count, 0),
-            tuple(known[name].float() for name in _layers(known)),
+            _layers(known, "layers"),
             known[RELIABILITY][:, 0].float() if RELIABILITY in known else torch.empty(0),
             codes_BL,
             *pairs,
             known[CLUSTERS][:, 0].long() if CLUSTERS in known else none_P,
+            _layers(known, "pre_layers"),
         )
         return rows_B, batch
 
@@ -113,9 +113,9 @@ class Signals:
         return mean_logits(self.task, (logits_BC, self.second_NC[rows_B]), shares)
 
 
-def _layers(known: Mapping[str, Tensor]) -> list[str]:
-    names = (layer_name(layer) for layer in range(1, len(known) + 1))
-    return [name for name in names if name in known]
+def _layers(known: Mapping[str, Tensor], signal: str) -> tuple[Tensor, ...]:
+    names = tensors_of(signal, len(known))
+    return tuple(known[name].float() for name in names if name in known)
 
 
 def open_signals(

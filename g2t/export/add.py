@@ -10,7 +10,16 @@ import torch
 
 from g2t.artifact import RECORD, Artifact, read_json, sync
 from g2t.cache.check import open_cache
-from g2t.cache.format import FEATURES, LOGITS, SIGNALS, Manifest, Signal, layer_name, tensors_of
+from g2t.cache.format import (
+    FEATURES,
+    LOGITS,
+    SIGNALS,
+    Manifest,
+    Signal,
+    layer_name,
+    pre_layer_name,
+    tensors_of,
+)
 from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter
 from g2t.errors import InputError, IntegrityError, UsageError
@@ -107,7 +116,7 @@ def settings_of(
     """
     known = {name: config[name] for name in ExportSettings.model_fields if name in config}
     logits = manifest.tensor(LOGITS)
-    first = logits or manifest.tensor(layer_name(1))
+    first = logits or manifest.tensor(layer_name(1)) or manifest.tensor(pre_layer_name(1))
     found: dict[str, Any] = {"hops": manifest.hops, "shard_rows": manifest.shard_rows}
     if first is not None:
         found["dtype"] = first.dtype

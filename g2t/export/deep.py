@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from g2t.cache.format import GRAPH, LOGITS, TensorEntry, layer_name
+from g2t.cache.format import GRAPH, LOGITS, TensorEntry, layer_name, pre_layer_name, tensors_of
 from g2t.cache.reader import Cache
 from g2t.cache.stream import take
 from g2t.errors import IntegrityError, UsageError
@@ -37,7 +37,7 @@ def compare(
     sample: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return the largest relative error of every layer and of the logits over some random rows.
+    """Return the largest relative error of all layers and of the logits over some random rows.
 
     Rows are drawn by the seed; every neighbourhood is taken whole, so a sample near hubs reads much
     of the graph. Raises IntegrityError where an error exceeds what the cache's type and its
@@ -48,7 +48,8 @@ def compare(
     plan = plan_again(cache, teacher_paths, graph_path, settings)
     generator = torch.Generator().manual_seed(seed)
     rows_B = torch.randperm(cache.rows, generator=generator)[:sample].sort().values
-    names = [layer_name(layer) for layer in range(1, manifest.teacher.layers + 1)] + [LOGITS]
+    compared = ("layers", "pre_layers", "logits")
+    names = {name for signal in compared for name in tensors_of(signal, manifest.teacher.layers)}
     entries = [entry for entry in manifest.tensors if entry.name in names]
     if not entries:
         raise UsageError(
@@ -72,7 +73,7 @@ def compare(
 
 
 def _recompute(cache: Cache, plan: ExportPlan, rows_B: Tensor) -> dict[str, Tensor]:
-    """Return every layer and the logits of some ascending rows, as one teacher says them.
+    """Return every layer, after and before its activation, and the logits of some ascending rows.
 
     Layer l of the rows needs layer l - 1 of their in-neighbours, and so on down to the features:
     the sets of rows are found from the top, the states computed from the bottom.
@@ -90,12 +91,13 @@ def _recompute(cache: Cache, plan: ExportPlan, rows_B: Tensor) -> dict[str, Tens
             wanted_B = near
     first = state = network.begin(gather(features, wanted_B))
     begun_B, states = wanted_B, []
+    found: dict[str, Tensor] = {}
     for index, (wanted_B, near, structure) in enumerate(reversed(steps)):
         begun = take_rows(first, torch.searchsorted(begun_B, near)) if network.reads_first else None
         raw = network.step(index, state, structure, begun)[torch.searchsorted(near, wanted_B)]
-        state = network.activate(index, raw)
-        states.append(state[torch.searchsorted(wanted_B, rows_B)])
-    found = {layer_name(layer): rows for layer, rows in enumerate(states[: network.hidden], 1)}
+        state, own = network.activate(index, raw), torch.searchsorted(wanted_B, rows_B)
+        states.append(state[own])
+        found |= {layer_name(index + 1): state[own], pre_layer_name(index + 1): raw[own]}
     return {**found, LOGITS: network.end(states if network.joins else states[-1:])}
 
 

@@ -21,7 +21,7 @@ from g2t.cache.format import (
     DtypeName,
     Signal,
     TensorEntry,
-    layer_name,
+    tensors_of,
     token_name,
 )
 from g2t.config import Settings
@@ -94,9 +94,9 @@ class Shape:
     hidden: int
     classes: int
 
-    def layer_entry(self, layer: int, settings: ExportSettings) -> TensorEntry:
-        """Return the entry of hidden layer 1 … L."""
-        return TensorEntry(name=layer_name(layer), width=self.hidden, dtype=settings.dtype)
+    def layer_entry(self, name: str, settings: ExportSettings) -> TensorEntry:
+        """Return the entry of a hidden layer, after or before its activation."""
+        return TensorEntry(name=name, width=self.hidden, dtype=settings.dtype)
 
     def logits_entry(self, settings: ExportSettings) -> TensorEntry:
         """Return the entry of the logits."""
@@ -113,8 +113,9 @@ class Shape:
         """Return the entry of every tensor that is asked for, by name, in the manifest's order."""
         small: DtypeName = "fp16" if settings.dtype == "int8" else settings.dtype
         entries = [self._features(), *self._tokens(settings, small)]
-        if "layers" in settings.signals:
-            entries += [self.layer_entry(layer, settings) for layer in range(1, self.layers + 1)]
+        for signal in ("layers", "pre_layers"):
+            names = tensors_of(signal, self.layers) if signal in settings.signals else []
+            entries += [self.layer_entry(name, settings) for name in names]
         if "logits" in settings.signals:
             entries.append(self.logits_entry(settings))
         if "edge_scores" in settings.signals:
@@ -226,10 +227,10 @@ def plan_of(
     check_together(teachers)
     _check_chosen(len(teachers), settings)
     first = teachers[0]
-    if not first.hidden and {"edge_scores", "codes"} & set(settings.signals):
+    if not first.hidden and {"pre_layers", "edge_scores", "codes"} & set(settings.signals):
         raise InputError(
-            f"teacher {first.artifact.path} has no hidden layer, so there are no edge scores or "
-            "codes",
+            f"teacher {first.artifact.path} has no hidden layer, so there are no pre layers, edge "
+            "scores or codes",
             "teach with more model.layers, or another teacher",
         )
     classes = len(graph.facts["classes"])

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 
 from torch import Tensor
 
-from g2t.cache.format import StoredDtype, TensorEntry, layer_name
+from g2t.cache.format import StoredDtype, TensorEntry, layer_name, pre_layer_name
 from g2t.cache.writer import CacheWriter
 from g2t.export.generic import Begun, walk_network, walk_rows
 from g2t.export.layer import Layer, Weights, layer_of, linear, pair
@@ -32,7 +32,10 @@ class TeacherRun:
     tag: str = ""
 
     def write(self, wanted: Sequence[tuple[CacheWriter, TensorEntry]]) -> None:
-        """Write hidden layers and logits, by their names; what others need lies in the scratch."""
+        """Write hidden layers, after and before their activation, and logits, by their names.
+
+        What later steps need beside lies in the scratch.
+        """
         steps = len(self._widths)
         last = steps + 1 if self._joins else steps
         first = source = self._begun()
@@ -123,6 +126,8 @@ class TeacherRun:
         return _rows_of(kept)
 
     def _output(self, writer: CacheWriter, entry: TensorEntry, step: int) -> Output:
+        if entry.name == pre_layer_name(step):
+            return Output(writer, entry.name, entry.width, entry.dtype)
         reads_last = entry.name.endswith("logits") and not self._joins
         of = partial(self._head_of_last if reads_last else self._activated, step)
         return Output(writer, entry.name, entry.width, entry.dtype, entry.topk, of)
@@ -195,4 +200,4 @@ def _dense(source: Source, block: range) -> Tensor:
 
 def _of(name: str, last: int) -> int:
     """Return the step that a tensor comes from: 1 … last."""
-    return last if name.endswith("logits") else int(name.rpartition("h")[2])
+    return last if name.endswith("logits") else int(name.rpartition("-")[2][1:])

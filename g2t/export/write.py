@@ -70,8 +70,19 @@ class Making:
     @property
     def layers(self) -> list[TensorEntry]:
         """The entries of all hidden layers, whether the cache will hold them or not."""
-        made = [self.shape.layer_entry(i, self.settings) for i in range(1, self.shape.layers + 1)]
+        names = tensors_of("layers", self.shape.layers)
+        made = [self.shape.layer_entry(name, self.settings) for name in names]
         return [self.entries.get(entry.name, entry) for entry in made]
+
+    @property
+    def walked(self) -> list[TensorEntry]:
+        """The entries of what the pass over the graph leaves of hidden layers."""
+        signals, layers = set(self.settings.signals), self.layers
+        after = layers if {"layers", "codes"} & signals else []
+        if "edge_scores" in signals and not after:
+            after = layers[-1:]
+        before = tensors_of("pre_layers", len(layers)) if "pre_layers" in signals else []
+        return [*after, *(self.entries[name] for name in before)]
 
     @property
     def logits(self) -> TensorEntry:
@@ -122,12 +133,9 @@ def write_tensors(making: Making) -> None:
         _write_features(making)
     if making.settings.hops:
         _write_tokens(making)
-    layers = making.layers
-    wanted = layers if {"layers", "codes"} & set(signals) else []
-    if "edge_scores" in signals and not wanted:
-        wanted = layers[-1:]
+    layers, wanted = making.layers, making.walked
     said = [making.logits, *making.calibration] if {"logits", "reliability"} & set(signals) else []
-    derived = [s for s in signals if s not in ("layers", "logits", "clusters")]
+    derived = [s for s in signals if s not in ("layers", "pre_layers", "logits", "clusters")]
     asked = [name for signal in derived for name in tensors_of(signal, len(layers))]
     stay = {*making.entries, VALIDATION}
     kept = [entry.name for entry in (*wanted, *said) if entry.name in stay]

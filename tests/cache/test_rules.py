@@ -22,11 +22,12 @@ def without(content: Content, name: str) -> object:
     return content
 
 
-def rename(content: Content, old: str, new: str) -> None:
+def rename(content: Content, old: str, new: str) -> object:
     entry(content, old)["name"] = new
     for shard in content["shards"]:
         if shard["tensor"] == old:
             shard["tensor"] = new
+    return content
 
 
 def change(name: str, **values: Any) -> Callable[[Content], None]:
@@ -94,6 +95,19 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
         "holds teacher-h2 of a teacher of 1 layers",
     ),
     "layer 0": (lambda c: rename(c, "teacher-h1", "teacher-h0"), "holds teacher-h0 of a teacher"),
+    "layer too many before its activation": (
+        lambda c: rename(c, "teacher-h1", "teacher-p3"),
+        "holds teacher-p3 of a teacher of 2 layers",
+    ),
+    "layer 0 before it": (lambda c: rename(c, "teacher-h1", "teacher-p0"), "holds teacher-p0 of a"),
+    "int32 layer before it": (
+        lambda c: (rename(c, "teacher-h1", "teacher-p1"), change("teacher-p1", dtype="int32")(c)),
+        "teacher-p1 cannot be int32",
+    ),
+    "layers of two widths": (
+        lambda c: rename(c, "teacher-h1", "teacher-p2"),
+        "teacher-p2 has 8 columns, teacher-h2 6",
+    ),
     "classes and columns": (
         lambda c: c.update(classes=["a", "b", "c"]),
         "teacher-logits has 5 columns for 3 classes",
@@ -157,6 +171,8 @@ def test_a_contradiction_is_named(make_cache: MakeCache, what: str) -> None:
     [
         lambda c: without(c, "teacher-h1"),
         lambda c: [without(c, f"teacher-h{layer}") for layer in (1, 2)],
+        lambda c: rename(c, "teacher-h1", "teacher-p1"),
+        lambda c: (change("teacher-h1", width=6)(c), rename(c, "teacher-h1", "teacher-p2")),
         lambda c: without(c, "teacher-logits"),
         lambda c: [c.update(hops=0), *(without(c, f"tokens-{hop}") for hop in (1, 2))],
         lambda c: rename(c, "teacher-reliability", "teacher-hearsay"),

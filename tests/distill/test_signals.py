@@ -14,7 +14,8 @@ from g2t.graph.csr import Csr, from_pairs
 
 NODES = 14
 EDGES = st.lists(st.tuples(*[st.integers(0, NODES - 1)] * 2), max_size=60)
-EVERY = (LOGITS, "teacher-h1", "teacher-h2", RELIABILITY, CODES, CLUSTERS)
+LAYERS = ("teacher-h1", "teacher-h2", "teacher-p1", "teacher-p2")
+EVERY = (LOGITS, *LAYERS, RELIABILITY, CODES, CLUSTERS)
 ROWS = st.lists(st.integers(0, NODES - 1), min_size=1, max_size=NODES, unique=True)
 
 
@@ -27,6 +28,7 @@ def signals_of(edges: Csr | None, nodes: int = NODES, far: Collection[str] = EVE
     """Return signals in which every tensor's row, and every edge's score, says which it is."""
     row_N1 = torch.arange(nodes)[:, None]
     held = {LOGITS: row_N1.half(), "teacher-h1": row_N1.half(), "teacher-h2": -row_N1.half()}
+    held |= {"teacher-p1": 2 * row_N1.half(), "teacher-p2": -2 * row_N1.half()}
     held |= {RELIABILITY: row_N1 / nodes, CODES: torch.cat([row_N1, row_N1 + 1], 1).short()}
     held[CLUSTERS] = row_N1.int() + 40_000
     stream = Stream({}, nodes, 0, 1)
@@ -101,6 +103,8 @@ def test_a_batch_is_its_rows_then_their_neighbours_and_pairs_point_into_it(
     assert batch.labels_B.tolist() == rows_B.tolist()
     assert batch.logits_BC.flatten().tolist() == rows_B.tolist()
     assert batch.layers[1].flatten().tolist() == [-row for row in rows_B.tolist()]
+    assert [layer.dtype for layer in batch.pre_layers] == [torch.float32] * 2
+    assert batch.pre_layers[1].flatten().tolist() == [-2 * row for row in rows_B.tolist()]
     assert batch.logits_BC.dtype == batch.layers[0].dtype == torch.float32
     assert batch.codes_BL.tolist() == [[row, row + 1] for row in rows_B.tolist()]
     assert torch.equal(batch.reliability_B, rows_B / NODES)
@@ -130,6 +134,7 @@ def test_a_head_has_the_first_rows_and_no_pairs() -> None:
     head = batch.head(1)
     assert head.labels_B.tolist() == [1]
     assert [layer.tolist() for layer in head.layers] == [[[1.0]], [[-1.0]]]
+    assert [layer.tolist() for layer in head.pre_layers] == [[[2.0]], [[-2.0]]]
     assert head.codes_BL.tolist() == [[1, 2]]
     assert head.cluster_B.tolist() == [40_001]
     assert head.reliability_B.tolist() == batch.reliability_B[:1].tolist()

@@ -27,6 +27,7 @@ from g2t.teacher.forward import observed, trace
 from g2t.teacher.frame import GNN, Structure, Trace, structure_of
 from g2t.teacher.store import SPLIT, build, read_teacher, told_by
 from g2t.teacher.train import plan_teacher
+from tests.before_relu import before_relu
 
 #: Dense numbers, sparse numbers, or sparse ones; words are few, so rows are scaled to sum to 1.
 Kind = Literal["dense", "sparse", "words"]
@@ -73,6 +74,15 @@ class Taught:
         """The trace by the names of a cache's tensors."""
         layers = {f"teacher-h{i}": layer for i, layer in enumerate(self.trace.layers, 1)}
         return {**layers, "teacher-logits": self.trace.logits_NC}
+
+    @cached_property
+    def before(self) -> dict[str, Tensor]:
+        """What the whole network's activations read, by the names of a cache's tensors."""
+        teacher, graph = read_teacher(self.teacher), read_graph(self.graph)
+        scaling = teacher.facts["features"]["scaling"]
+        given = observed(graph, teacher.split, scaling, torch.device("cpu"))
+        layers = before_relu(teacher.model, *given)
+        return {f"teacher-p{i}": layer for i, layer in enumerate(layers, 1)}
 
     def export(self, out: Path, memory: int | None = None, **settings: Any) -> Cache:
         """Export it, exactly unless told otherwise, and open the cache."""

@@ -19,9 +19,9 @@ from g2t.export import memory, write
 from g2t.export.add import add
 from tests.export.graphs import EVERYTHING, PLAIN, Taught, Teach, digests
 
-LATE = ("edge_scores", "reliability", "codes", "clusters")
-#: More orders would say nothing new of a signal that no other one touches.
-ORDERS = [(*order, "clusters") for order in permutations(LATE[:3])]
+LATE = ("edge_scores", "reliability", "codes", "clusters", "pre_layers")
+#: More orders would say nothing new of signals that no other one touches.
+ORDERS = [(*order, "clusters", "pre_layers") for order in permutations(LATE[:3])]
 ORDERS.append(LATE[::-1])
 ALL = ("layers", "logits", *LATE)
 #: Shards, tokens and types as they come, none of them the default.
@@ -87,6 +87,7 @@ def test_in_any_order_it_is_the_cache_of_one_export(
         ("reliability",),
         ("layers", "codes"),
         ("clusters",),
+        ("pre_layers",),
     ],
 )
 def test_whatever_it_began_with(
@@ -110,7 +111,7 @@ def test_in_any_type(teach: Teach, tmp_path: Path, asked: dict[str, Any]) -> Non
     taught = teach("sage", **EVERYTHING)
     whole = taught.export(tmp_path / "whole", signals=ALL, shard_rows=131, codes=5, **asked)
     cache = taught.export(tmp_path / "c", signals=("logits",), shard_rows=131, codes=5, **asked)
-    for signals in (("reliability",), ("layers", "edge_scores"), ("codes", "clusters")):
+    for signals in (("reliability",), ("layers", "edge_scores"), LATE):
         made = grow(cache.artifact.path, taught, *signals)
     assert same(made, whole.artifact)
 
@@ -120,9 +121,8 @@ def test_scores_codes_and_clusters_need_neither_teacher_nor_graph(
 ) -> None:
     shutil.copytree(begun, tmp_path / "c")
     made = add(tmp_path / "c", ("codes", "edge_scores", "clusters"))
-    kept = {file for file in digests(union.artifact) if "reliability" not in file} - {
-        "manifest.json"
-    }
+    taught = ("manifest", "teacher-reliability", "teacher-p")
+    kept = {file for file in digests(union.artifact) if not file.startswith(taught)}
     assert {file: digests(made)[file] for file in kept} == {
         file: digests(union.artifact)[file] for file in kept
     }

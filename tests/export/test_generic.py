@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
+from g2t.cache.format import SIGNALS
 from g2t.cache.writer import CacheWriter
 from g2t.export import generic, walk
 from g2t.export.generic import gather, neighbourhood
@@ -151,7 +152,7 @@ def test_no_teacher_needs_to_describe_itself(write: Write, tmp_path: Path, name:
 @pytest.mark.parametrize("name", ["gcn", "sage", "gat"])
 def test_both_routes_give_the_same_signals(write: Write, tmp_path: Path, name: str) -> None:
     asked: dict[str, Any] = {"hops": 1, "shard_rows": 131, "noise": 0.3}
-    asked["signals"] = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
+    asked["signals"] = SIGNALS
     routes = [
         write(name, described=described, **PLAIN).export(tmp_path / str(described), **asked)
         for described in (True, False)

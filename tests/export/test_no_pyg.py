@@ -19,7 +19,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from g2t.export import ExportSettings, export
-signals = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
+signals = ("layers", "pre_layers", "logits", "edge_scores", "reliability", "codes", "clusters")
 for teacher, graph, out in zip(*[iter(sys.argv[1:])] * 3):
     settings = ExportSettings(dtype="fp16", signals=signals, hops=1)
     export(Path(teacher), Path(graph), Path(out), settings)
@@ -47,7 +47,7 @@ def test_the_library_exports_all_signals_of_every_teacher(
 ) -> None:
     words = [part for name, t in taught.items() for part in (t.teacher, t.graph, tmp_path / name)]
     assert python("-c", SCRIPT, *words).stdout == "[]\n"
-    signals = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
+    signals = ("layers", "pre_layers", "logits", "edge_scores", "reliability", "codes", "clusters")
     for name, one in taught.items():
         here = one.export(tmp_path / f"{name}-here", dtype="fp16", signals=signals, hops=1)
         assert digests(open_cache(tmp_path / name).artifact) == digests(here.artifact)

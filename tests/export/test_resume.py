@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from g2t.cache.check import open_cache
+from g2t.cache.format import SIGNALS
 from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter, ShardStream
 from g2t.export import ExportSettings, export, layer, signals, walk
@@ -26,7 +27,7 @@ from tests.export.graphs import (
 from tests.export.odd_teachers import ODD
 
 ASKED: dict[str, Any] = {"dtype": "fp16", "shard_rows": 131, "hops": 2, "codes": 7, "noise": 0.5}
-ASKED["signals"] = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
+ASKED["signals"] = SIGNALS
 
 
 class Interrupted(Exception):

@@ -26,7 +26,7 @@ from tests.export.test_memory import least_of
 from tests.export.test_resume import Interrupted, Killer, Ledger
 from tests.export.test_signals_made import entropy, noisy_logits
 
-ALL = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
+ALL = ("layers", "pre_layers", "logits", "edge_scores", "reliability", "codes", "clusters")
 EXACT: dict[str, Any] = {"dtype": "fp32", "shard_rows": 131}
 
 
@@ -83,6 +83,7 @@ def test_all_else_comes_from_the_first(made: Cache, three: list[Taught], tmp_pat
         "teacher-reliability",
     }
     assert made.manifest.teacher == alone.manifest.teacher
+    assert found["teacher-p1-00000.safetensors"] == wanted["teacher-p1-00000.safetensors"]
 
 
 def test_the_manifest_names_all_with_their_parts(made: Cache, three: list[Taught]) -> None:
@@ -286,7 +287,7 @@ def test_what_is_added_is_what_one_export_makes(
     made: Cache, three: list[Taught], tmp_path: Path
 ) -> None:
     first = together(three, tmp_path / "c", signals=("reliability",)).artifact
-    for signals in (("logits",), ("codes", "edge_scores", "clusters"), ("layers",)):
+    for signals in (("logits", "pre_layers"), ("codes", "edge_scores", "clusters"), ("layers",)):
         grown = add(
             first.path, signals, teacher=[three[i].teacher for i in (2, 0, 1)], graph=three[0].graph
         )
@@ -319,7 +320,7 @@ def test_a_converted_cache_still_knows_who_said_what(three: list[Taught], tmp_pa
 def test_deep_takes_them_in_any_order(made: Cache, three: list[Taught], tmp_path: Path) -> None:
     paths = [three[i].teacher for i in (1, 2, 0)]
     found = compare(made, paths, three[0].graph, 10**6, 0)
-    assert set(found) == {"teacher-h1", "teacher-logits"}
+    assert set(found) == {"teacher-h1", "teacher-p1", "teacher-logits"}
     assert max(found.values()) < 1e-5
     mixed = together(three, tmp_path / "c", logits_from=(2, 3))
     assert max(compare(mixed, paths, three[0].graph, 10**6, 0).values()) < 1e-5

@@ -29,7 +29,7 @@ from g2t.teacher.train import teach
 from tests.conftest import Notes
 
 GRAPH = {"nodes": 300, "degree": 8.0, "classes": 6, "labels": 5, "features": 12, "noise": 1.5}
-SIGNALS = ("layers", "logits", "edge_scores", "reliability", "codes", "clusters")
+SIGNALS = ("layers", "pre_layers", "logits", "edge_scores", "reliability", "codes", "clusters")
 STUDENTS: dict[str, dict[str, Any]] = {
     "landmark": {"student": "landmark", "preset": "soft"},
     "hop": {"student": "hop", "preset": "paper", "model": {"hops": 2}},

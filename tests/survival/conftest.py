@@ -9,8 +9,9 @@ import pytest
 
 from tests.survival.forks import SMALL_PANELS, Ended, Forks, How
 
-#: What of the teacher is written: everything, and what `cache add` finds.
-ALL, SOME = "layers,logits,edge_scores,reliability,codes,clusters", "layers,logits"
+#: What of the teacher is written: what `cache add` finds, what it adds, and everything.
+SOME, MORE = "layers,logits", "pre_layers,edge_scores,reliability,codes,clusters"
+ALL = f"{SOME},{MORE}"
 
 #: Two teachers of different widths.
 BOTH = "t t2"
@@ -30,9 +31,7 @@ class Made:
             *("--for", signals, "--hops", 2, "--set", "codes=8", "--set", "shard_rows=300"),
         ]
 
-    def add(
-        self, cache: Path, signals: str = "edge_scores,reliability,codes,clusters"
-    ) -> list[object]:
+    def add(self, cache: Path, signals: str = MORE) -> list[object]:
         """Return the command that adds signals."""
         more = ("--teacher", self.folder / "t", "--graph", self.folder / "g")
         return ["cache", "add", cache, "--for", signals, *more]

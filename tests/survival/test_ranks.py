@@ -102,7 +102,7 @@ def test_what_was_done_is_not_computed_twice(forks: Forks, made: Made, out: Path
         shards = [name.split(".")[0] for name in renamed if name.endswith(".safetensors")]
         own = [name for name in shards if name[-5:].isdigit()]
         assert {int(name[-5:]) % 2 for name in own} == {number}
-        assert len(own) == len(set(own)) == 2 * (10 + 6)  # of the cache, and of the scratch folder
+        assert len(own) == len(set(own)) == 2 * (12 + 6)  # of the cache, and of the scratch folder
 
 
 @pytest.mark.parametrize("where", [r"write .*teacher-h2-00001", r"open .*noisy-h1-sums-00008-0000"])

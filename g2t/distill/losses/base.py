@@ -76,8 +76,9 @@ class Batch:
     `source_P[p]` is an in-neighbour of row `target_P[p]`, and `score_P` what the teacher thinks of
     that edge; only edge losses get pairs, and rows for the neighbours. `reliability_B` is 0 where
     noise does not change the teacher's certainty and 1 where it does most; `codes_BL` are the
-    k-means codes of each layer and `cluster_B` the communities. What no loss asks for is empty;
-    what no edge loss asks for lacks the neighbours.
+    k-means codes of each layer and `cluster_B` the communities. `layers` are the teacher's, [B, D]
+    each, `pre_layers` the same before their activation. What no loss asks for is empty; what no
+    edge loss asks for lacks the neighbours.
     """
 
     labels_B: Tensor
@@ -89,6 +90,7 @@ class Batch:
     target_P: Tensor
     score_P: Tensor
     cluster_B: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    pre_layers: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """Return a copy on another device."""
@@ -103,6 +105,7 @@ class Batch:
             self.target_P.to(device),
             self.score_P.to(device),
             self.cluster_B.to(device),
+            tuple(layer.to(device) for layer in self.pre_layers),
         )
 
     def head(self, count: int) -> "Batch":
@@ -115,6 +118,7 @@ class Batch:
             reliability_B=self.reliability_B[:count],
             codes_BL=self.codes_BL[:count],
             cluster_B=self.cluster_B[:count],
+            pre_layers=tuple(layer[:count] for layer in self.pre_layers),
             source_P=self.source_P[:0],
             target_P=self.target_P[:0],
             score_P=self.score_P[:0],
