@@ -83,7 +83,8 @@ def prepare(
 
 
 def _sizes(cache: Cache, needs: frozenset[str], student: Student, inputs: Inputs) -> Sizes:
-    names = tensors_of("layers", cache.manifest.teacher.layers) if "layers" in needs else []
+    held = [signal for signal in ("layers", "pre_layers") if signal in needs]  # of the same widths
+    names = tensors_of(held[0], cache.manifest.teacher.layers) if held else []
     codes = count_codes(cache) if "codes" in needs else ()
     widths = tuple(cache.entry(name).width for name in names)
     own = _block_widths(student, inputs)

@@ -6,14 +6,12 @@ from typing import Any
 
 from g2t.cache.format import FEATURES, SIGNALS, tensors_of, token_name
 from g2t.cache.reader import Cache
-from g2t.config import look_up
-from g2t.distill.losses import LOSSES
-from g2t.distill.settings import DistillSettings, signals_of
+from g2t.distill.settings import DistillSettings, needs_by_loss, signals_for, signals_of
 from g2t.errors import UsageError
 
 #: What can only be written with a hidden layer, and what only the teacher itself can tell.
-FROM_LAYERS = frozenset({"layers", "edge_scores", "codes"})
-FROM_TEACHER = frozenset({"layers", "logits", "reliability"})
+FROM_LAYERS = frozenset({"layers", "pre_layers", "edge_scores", "codes"})
+FROM_TEACHER = frozenset({"layers", "pre_layers", "logits", "reliability"})
 
 
 def needs_of(settings: DistillSettings[Any, Any, Any], cache: Cache) -> frozenset[str]:
@@ -22,7 +20,7 @@ def needs_of(settings: DistillSettings[Any, Any, Any], cache: Cache) -> frozense
     Raises UsageError where a loss needs hidden layers and the teacher has none, or where the cache
     lacks something, with the command that adds it.
     """
-    by_loss = {name: look_up(LOSSES, name, "loss").needs for name in settings.losses()}
+    by_loss = needs_by_loss(settings.losses())
     asked = frozenset[str]().union(*by_loss.values())
     started = signals_of(settings)
     if not cache.manifest.teacher.layers:
@@ -52,7 +50,9 @@ def _not_there(
         losses = [name for name, needs in by_loss.items() if signal in needs]
         asking = ", ".join(losses) or "the start of the landmarks"
         said.append(f"{signal.replace('_', ' ')} (for {asking})")
-        added += [name for name in losses or [signal] if name not in added]
+        # The name of a loss stands for what it needs as it comes.
+        names = [name for name in losses if signal in signals_for([name])]
+        added += [name for name in names or [signal] if name not in added]
     command = f"g2t cache add {shlex.quote(str(cache.artifact.path))} --for {','.join(added)}"
     derived = not FROM_LAYERS.isdisjoint(missing)
     if not FROM_TEACHER.isdisjoint(missing) or (derived and _lacks(cache, "layers")):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
 from g2t.distill.losses.base import Batch, Loss, LossSettings, Sizes, nothing
+from g2t.distill.settings import needs_by_loss
 from g2t.ranks import ALONE, Ranks
 from g2t.student.base import Output
 
@@ -28,11 +29,11 @@ class Objective(nn.Module):
         super().__init__()
         self.ranks = ranks
         kinds = {name: look_up(LOSSES, name, "loss") for name in losses}
-        #: What all terms need, and what those need that look at neighbours.
-        self.needs = frozenset[str]().union(*(kind.needs for kind in kinds.values()))
-        self.edge_needs = frozenset[str]().union(
-            *(kind.needs for kind in kinds.values() if "edges" in kind.needs)
-        )
+        needs = needs_by_loss(losses)
+        #: The terms that look at neighbours, what they need, and what all terms need.
+        self.with_edges = frozenset(name for name, asked in needs.items() if "edges" in asked)
+        self.edge_needs = frozenset[str]().union(*(needs[name] for name in self.with_edges))
+        self.needs = frozenset[str]().union(*needs.values())
         self.settings = dict(losses)
         self.terms = nn.ModuleDict(
             {name: kind(losses[name], sizes) for name, kind in kinds.items()}
@@ -64,7 +65,7 @@ class Objective(nn.Module):
             assert isinstance(term, Loss)
             if self.settings[name].fade(done) == 0:
                 continue
-            whole = "edges" in term.needs
+            whole = name in self.with_edges
             seen = (output, batch) if whole else (output.head(own), batch.head(own))
             values[name] = term(*seen)
         if parameters is not None:

@@ -121,7 +121,8 @@ def asked_of(settings: DistillSettings[Any, Any, Any], second: bool) -> dict[str
 def signals_for(names: Sequence[str]) -> frozenset[str]:
     """Return the signals that a cache holds for some losses, presets or signals, by their names.
 
-    Labels and edges are in every cache. Raises UsageError for an unknown name.
+    Losses are taken as they come; a signal that only a setting asks for is named itself. Labels
+    and edges are in every cache. Raises UsageError for an unknown name.
     """
     found: frozenset[str] = frozenset()
     for name in names:
@@ -144,8 +145,15 @@ def signals_of(settings: DistillSettings[Any, Any, Any]) -> frozenset[str]:
     A student with landmarks that learns from a teacher starts at the teacher's layers, if it has
     any.
     """
-    found = _signals(settings.losses())
+    needs = needs_by_loss(settings.losses()).values()
+    found = frozenset[str]().union(*needs) & set(SIGNALS)
     return found | {"layers"} if found and hasattr(settings.model, "landmarks") else found
+
+
+def needs_by_loss(losses: Mapping[str, LossSettings]) -> dict[str, frozenset[str]]:
+    """Return what every loss asks of the cache as it is set, by name."""
+    kinds = {name: look_up(LOSSES, name, "loss") for name in losses}
+    return {name: kind.needs_with(losses[name]) for name, kind in kinds.items()}
 
 
 def _signals(losses: Iterable[str]) -> frozenset[str]:

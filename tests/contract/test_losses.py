@@ -34,6 +34,10 @@ CASES |= {
     for distance in ("cosine", "mse", "cka", "contrast")
 }
 CASES["align: token zero"] = ("align", {"map": "hop", "token_zero": True})
+CASES |= {
+    f"align: pre, {map_}": ("align", {"map": map_, "activation": "pre"})
+    for map_ in ("depth", "hop", "attention")
+}
 
 every_case = pytest.mark.parametrize("name", CASES)
 every_loss = pytest.mark.parametrize("name", LOSSES)
@@ -45,6 +49,13 @@ def loss_called(name: str, dtype: torch.dtype = torch.float32, task: Task = "mul
     kind = look_up(LOSSES, called, "loss")
     loss: Loss = kind(kind.Settings(**values), replace(SIZES, task=task)).to(dtype)
     return loss
+
+
+def needs_of(name: str) -> frozenset[str]:
+    called, values = CASES[name]
+    kind = look_up(LOSSES, called, "loss")
+    needs: frozenset[str] = kind.needs_with(kind.Settings(**values))
+    return needs
 
 
 def random_batch(dtype: torch.dtype = torch.float32, seed: int = 1) -> Batch:
@@ -60,7 +71,8 @@ def random_batch(dtype: torch.dtype = torch.float32, seed: int = 1) -> Batch:
     score_P = (unit_BD[pair_2P[0]] * unit_BD[pair_2P[1]]).sum(1)
     known = labels_B, logits_BC, layers, reliability_B, codes_BL
     cluster_B = torch.randint(0, CLUSTERS, (ROWS,), generator=draw)
-    return Batch(*known, pair_2P[0], pair_2P[1], score_P, cluster_B)
+    pre_layers = tuple(torch.randn(ROWS, width, generator=draw, dtype=dtype) for width in WIDTHS)
+    return Batch(*known, pair_2P[0], pair_2P[1], score_P, cluster_B, pre_layers)
 
 
 def random_output(dtype: torch.dtype = torch.float32, seed: int = 2) -> Output:
@@ -131,6 +143,7 @@ def test_both_types_agree(name: str) -> None:
                 random_batch(),
                 logits_BC=random_batch().logits_BC.to(dtype),
                 layers=cast(random_batch().layers, dtype),
+                pre_layers=cast(random_batch().pre_layers, dtype),
                 reliability_B=random_batch().reliability_B.to(dtype),
                 score_P=random_batch().score_P.to(dtype),
             ),
@@ -154,7 +167,8 @@ def test_gradient_flows_to_the_student_and_to_projectors_never_to_the_teacher(na
     for parameter in loss.parameters():
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
-    assert not any(tensor.requires_grad for tensor in (batch.logits_BC, *batch.layers))
+    known = (batch.logits_BC, *batch.layers, *batch.pre_layers)
+    assert not any(tensor.requires_grad for tensor in known)
 
 
 def without(batch: Batch, need: str) -> Batch:
@@ -178,7 +192,7 @@ def without(batch: Batch, need: str) -> Batch:
 def test_needs_are_honest(name: str, need: str) -> None:
     loss, output, batch = loss_called(name), random_output(), random_batch()
     value = loss(output, batch)
-    if need not in loss.needs:
+    if need not in needs_of(name):
         assert loss(output, without(batch, need)).equal(value)
         return
     other = random_batch(seed=3)
@@ -202,7 +216,7 @@ def test_needs_are_honest(name: str, need: str) -> None:
 @every_case
 def test_where_nothing_applies_the_loss_is_zero_with_a_gradient(name: str) -> None:
     loss, output = loss_called(name), random_output()
-    for need in loss.needs & {"labels", "edges"}:
+    for need in needs_of(name) & {"labels", "edges"}:
         value = loss(output, without(random_batch(), need))
         assert value.item() == 0
         value.backward()
@@ -241,6 +255,7 @@ def test_degenerate_batches_stay_finite(name: str, kind: str) -> None:
         target_P=source_P,
         score_P=torch.full((len(source_P),), value),
         cluster_B=torch.arange(count),
+        pre_layers=layers,
     )
     reading = random_output().head(count).reading
     assert reading is not None
@@ -280,8 +295,8 @@ def rows_of(output: Output, batch: Batch, rows_B: Tensor) -> tuple[Output, Batch
     part = Output(output.logits_BC[rows_B], blocks, states, reading)
     fields = ("labels_B", "logits_BC", "reliability_B", "codes_BL", "cluster_B")
     known = {field: getattr(batch, field)[rows_B] for field in fields}
-    layers = tuple(layer[rows_B] for layer in batch.layers)
-    return part, replace(batch.head(0), layers=layers, **known)
+    layers, pre = (tuple(t[rows_B] for t in many) for many in (batch.layers, batch.pre_layers))
+    return part, replace(batch.head(0), layers=layers, pre_layers=pre, **known)
 
 
 @every_case
@@ -291,7 +306,7 @@ def test_means_over_rows_do_not_see_how_a_batch_is_cut_and_macro_losses_do(name:
         random_output(torch.float64),
         random_batch(torch.float64),
     )
-    if "edges" in loss.needs or name == "hard":
+    if "edges" in needs_of(name) or name == "hard":
         return
     whole = loss(output, batch)
     halves = [loss(*rows_of(output, batch, part)) for part in torch.arange(ROWS).chunk(2)]

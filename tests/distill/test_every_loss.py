@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from g2t.cache.check import open_cache
-from g2t.cache.format import CLUSTERS, SIGNALS
+from g2t.cache.format import CLUSTERS, SIGNALS, pre_layer_name
 from g2t.distill.losses import LOSSES
 from g2t.distill.signals import open_signals
 from g2t.distill.train import distill
@@ -24,7 +24,7 @@ TEACH: dict[str, Any] = {
     "train": {"epochs": 5},
     "model": {"hidden": 16, "layers": 3},
 }
-ALIGN = ("depth", "hop", "attention")
+ALIGN = [(map_, to) for map_ in ("depth", "hop", "attention") for to in ("post", "pre")]
 
 
 @pytest.fixture(scope="module", params=[0, 4], ids=["one label", "several"])
@@ -39,10 +39,12 @@ def cache_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return made.path
 
 
-@pytest.mark.parametrize("map_", ALIGN)
-def test_a_hop_student_minds_all_of_them(cache_path: Path, tmp_path: Path, map_: str) -> None:
+@pytest.mark.parametrize(("map_", "to"), ALIGN)
+def test_a_hop_student_minds_all_of_them(
+    cache_path: Path, tmp_path: Path, map_: str, to: str
+) -> None:
     losses: dict[str, Any] = {name: {} for name in LOSSES}
-    losses["align"] = {"map": map_, "token_zero": map_ == "hop"}
+    losses["align"] = {"map": map_, "token_zero": map_ == "hop", "activation": to}
     values = {"student": "hop", "loss": losses, "train": {"epochs": 3, "batch": 40}}
     made = [distill(cache_path, tmp_path / name, values, device="cpu") for name in ("a", "b")]
     assert payload(made[0].path) == payload(made[1].path)
@@ -51,6 +53,7 @@ def test_a_hop_student_minds_all_of_them(cache_path: Path, tmp_path: Path, map_:
         assert all(line[f"loss.{name}"] > 0 for name in LOSSES)
         assert line["factor.adversarial"] == pytest.approx(0.5)
     assert f"cache/{CLUSTERS}" in made[0].inputs
+    assert (f"cache/{pre_layer_name(1)}" in made[0].inputs) == (to == "pre")
 
 
 @pytest.mark.parametrize("student", ["landmark", "mlp"])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,26 @@ def test_align_is_one_minus_the_cosine_to_standardised_columns() -> None:
     batch = known(layers=[[[1, 7], [3, 7]]])
     value = loss(student([[0.0]], [[-1, 1], [1, 0]]), batch)
     assert value.item() == pytest.approx(1 - (1 / math.sqrt(2) + 1) / 2)
+
+
+def test_align_before_the_activation_looks_at_nothing_else() -> None:
+    """ReLU makes one target of -2 and 0; before it they are as far apart as 0 and 2."""
+    loss = Align(AlignSettings(activation="pre", distance="mse"), Sizes((1,), (1,))).double()
+    with torch.no_grad():
+        weight, bias = loss.projectors.parameters()
+        weight.fill_(1)
+        bias.zero_()
+    raw = rows([[-2], [0], [2]])
+    batch = replace(known(layers=[[[0], [0], [2]]]), pre_layers=(raw,))
+    spread = math.sqrt(8 / 3)
+    # Columns (-2, 0, 2) become (-1, 0, 1) · 2 / spread, which is this student.
+    twin = student([[0.0]], [[-2 / spread], [0], [2 / spread]])
+    assert loss(twin, batch).item() == pytest.approx(0)
+    other = student([[0.0]], [[0], [0], [2 / spread]])
+    assert loss(other, batch).item() == pytest.approx((2 / spread) ** 2 / 3)
+    after = Align(AlignSettings(distance="mse"), Sizes((1,), (1,))).double()
+    after.load_state_dict(loss.state_dict())
+    assert after(twin, batch).item() > 0.1
 
 
 def test_all_losses_by_a_second_route() -> None:

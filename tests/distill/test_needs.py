@@ -8,10 +8,11 @@ import pytest
 from g2t.cache.format import CODES, EDGE_SCORES, LOGITS, RELIABILITY, SIGNALS, Signal
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.settings import PRESETS, distill_settings, signals_for, signals_of
+from g2t.distill.settings import PRESETS, as_values, distill_settings, signals_for, signals_of
 from g2t.distill.train import distill, plan_student
 from g2t.errors import UsageError
 from g2t.export import ExportSettings, export
+from g2t.export.add import add
 from g2t.graph.importing import import_graph
 from g2t.runtime import Silent
 from g2t.teacher.train import teach
@@ -149,6 +150,48 @@ def test_edge_scores_need_the_teacher_where_there_are_no_layers(soft: Path) -> N
     assert alone.hint.endswith("--for lsp --teacher TEACHER --graph GRAPH")
 
 
+PRE = {"align": {"activation": "pre"}}
+
+
+def test_alignment_before_the_activation_asks_for_a_signal_by_its_own_name(
+    home: Path, plain: Path, soft: Path
+) -> None:
+    error = refusal(plain, {"student": "mlp", "loss": PRE})
+    assert error.message == f"cache {plain} lacks pre layers (for align)"
+    teacher = "--teacher TEACHER --graph GRAPH"
+    assert error.hint == f"add it with: g2t cache add {plain} --for pre_layers {teacher}"
+    error = refusal(soft, {"student": "landmark", "loss": {**PRE, "gram": {}}})
+    assert error.message == f"cache {soft} lacks layers (for gram) and pre layers (for align)"
+    assert error.hint.endswith(f"--for gram,pre_layers {teacher}")
+    grown = cache_of(home, "grown", "logits")
+    signals = [signal for word in ("gram", "pre_layers") for signal in signals_for([word])]
+    add(grown, signals, teacher=home / "teacher", graph=home / "graph")
+    assert plan_student(grown, {"student": "landmark", "loss": {**PRE, "gram": {}}}).needs == {
+        "logits",
+        "layers",
+        "pre_layers",
+    }
+
+
+def test_alignment_before_the_activation_reads_no_other_layers(home: Path, tmp_path: Path) -> None:
+    cache = cache_of(home, "before", "pre_layers", "logits")
+    values = {"student": "mlp", "loss": PRE, "train": {"epochs": 2}}
+    made = distill(cache, tmp_path / "s", values)
+    read = {"graph", "features", LOGITS, "teacher-p1"}
+    assert set(made.inputs) == {f"cache/{name}" for name in read}
+    assert made.config["loss"]["align"]["activation"] == "pre"
+
+
+def test_a_choice_that_was_not_there_is_not_written_where_none_is_made() -> None:
+    """Else every student that was aligned before would be refused as one of other settings."""
+    losses = [{"align": {}}, {"align": {"activation": "post"}}, PRE]
+    written = [distill_settings({"loss": loss}).model_dump(mode="json")["loss"] for loss in losses]
+    assert written[0] == written[1]
+    assert set(written[2]["align"]) - set(written[0]["align"]) == {"activation"}
+    again = distill_settings(as_values(distill_settings({"loss": PRE})))
+    assert again.model_dump(mode="json")["loss"] == written[2]
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_signals_of_a_loss_are_all_that_it_needs(home: Path, name: str) -> None:
     signals = signals_for([name]) or {"logits"}
@@ -167,14 +210,18 @@ def test_what_is_read_is_recorded_signal_by_signal(home: Path) -> None:
     assert set(plan.inputs) == {f"cache/{name}" for name in known}
 
 
-@pytest.mark.parametrize("name", ["lsp", "codebook", "gram", "cluster", "align", "contrast"])
+@pytest.mark.parametrize(
+    "loss",
+    [*({name: {}} for name in ("lsp", "codebook", "gram", "cluster", "align", "contrast")), PRE],
+    ids=str,
+)
 def test_what_only_hidden_layers_give_is_refused_where_there_are_none(
-    home: Path, tmp_path: Path, name: str
+    home: Path, tmp_path: Path, loss: dict[str, Any]
 ) -> None:
     flat = tmp_path / "teacher"
     teach(home / "graph", flat, {**TEACH, "model": {"layers": 1}}, device="cpu")
     cache = tmp_path / "cache"
     export(flat, home / "graph", cache, ExportSettings())
-    error = refusal(cache, {"student": "mlp", "loss": {name: {}}})
+    error = refusal(cache, {"student": "mlp", "loss": loss})
     assert "need hidden layers of the teacher" in error.message
     plan_student(cache, {"student": "landmark"})  # its landmarks start at random

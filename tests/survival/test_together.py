@@ -34,6 +34,7 @@ STUDENTS = {
     "landmark": ("--student=landmark", "--preset=paper", FOUR),
     "hop": ("--student=hop", "--preset=paper", TWELVE, "model.hops=2"),
     "mlp": ("--student=mlp", "--preset=soft", "train.batch=64", *BLOCKS),
+    "before the activation": ("--student=mlp", "loss.align.activation=pre", FOUR),
     "labels alone": ("--student=mlp", "--preset=none", "train.batch=64"),
     "every loss": (
         *("--student=landmark", TWELVE, "loss.align.map=attention", "loss.gram.share=0.1"),
@@ -106,7 +107,7 @@ def await_lines(path: Path, lines: int, seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("name", "count"), [*zip(STUDENTS, (2, 3, 2, 2, 3), strict=True)])
+@pytest.mark.parametrize(("name", "count"), [*zip(STUDENTS, (2, 3, 2, 2, 2, 3), strict=True)])
 def test_ranks_learn_what_one_process_learns(
     forks: Forks, made: Made, tmp_path: Path, name: str, count: int
 ) -> None:

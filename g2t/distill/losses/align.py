@@ -1,9 +1,9 @@
 """Multiscale alignment: what a student holds at every scale against the teacher's layers."""
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, Sizes, nothing
@@ -18,6 +18,9 @@ class AlignSettings(LossSettings):
         "depth", description="which of the student meets which teacher layer"
     )
     distance: Distance = Field("cosine", description="how far a projected row is from its target")
+    activation: Literal["post", "pre"] = Field(
+        "post", description="teacher layers after their activation, or before it"
+    )
     token_zero: bool = Field(
         False, description="map hop: rows read without a hop meet the last teacher layer"
     )
@@ -27,6 +30,14 @@ class AlignSettings(LossSettings):
         if self.token_zero and self.map != "hop":
             raise ValueError(f"token_zero goes with map = hop, not {self.map}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _shortened(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `post` out: students from before there was a choice are still what is asked for."""
+        written: dict[str, Any] = write(self)
+        if self.activation == "post":
+            written.pop("activation", None)
+        return written
 
     @property
     def needs_hops(self) -> bool:
@@ -54,8 +65,10 @@ class Align(Loss):
     hand, all k alike; with `token_zero` also token 0, layer L', over the rows that were read
     without a hop, so that it learns what the hops would have told.
     `distance` d: `cosine`, mean_i (1 - cos); `mse`, mean squared error of an entry; `cka`, 1 minus
-    linear CKA, which needs no projector; `contrast`, InfoNCE as in `contrast`. When: for embeddings
-    that resemble the teacher's; it has not raised accuracy. Siblings: `codebook`, `contrast`.
+    linear CKA, which needs no projector; `contrast`, InfoNCE as in `contrast`. Layers are those
+    after their activation or, with `activation` = `pre`, before it, where ReLU has not yet made
+    one zero of all that is negative. When: for embeddings that resemble the teacher's; it has not
+    raised accuracy. Siblings: `codebook`, `contrast`.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"layers"})
@@ -63,7 +76,7 @@ class Align(Loss):
 
     def __init__(self, settings: AlignSettings, sizes: Sizes) -> None:
         super().__init__(settings, sizes)
-        self.pairs = _pairs(settings, sizes)
+        self.pairs, self.activation = _pairs(settings, sizes), settings.activation
         self.distance = DISTANCES[settings.distance]
         self.projectors = nn.ModuleList(
             nn.Identity()
@@ -74,9 +87,16 @@ class Align(Loss):
         shape = len(sizes.student), len(sizes.teacher)
         self.attention = nn.Parameter(torch.zeros(shape)) if settings.map == "attention" else None
 
+    @classmethod
+    def needs_with(cls, settings: LossSettings) -> frozenset[Need]:
+        """Return the signal that holds the layers."""
+        assert isinstance(settings, AlignSettings)
+        return frozenset({"pre_layers"}) if settings.activation == "pre" else cls.needs
+
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return the weighted mean over the pairs; 0 where no row has anything to compare."""
-        targets = [standardised(layer_BD) for layer_BD in batch.layers]
+        layers = batch.pre_layers if self.activation == "pre" else batch.layers
+        targets = [standardised(layer_BD) for layer_BD in layers]
         found = []
         for pair, project in zip(self.pairs, self.projectors, strict=True):
             ours_BD, theirs_BD = output.blocks[pair.block], targets[pair.layer]

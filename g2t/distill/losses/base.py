@@ -128,7 +128,8 @@ class Batch:
 class Loss(nn.Module):
     """Base of all losses: `forward(output, batch)` returns a scalar, 0 where nothing applies.
 
-    Losses with projectors learn them with the student.
+    `needs` is what it asks of the cache as it comes. Losses with projectors learn them with the
+    student.
     """
 
     needs: ClassVar[frozenset[Need]]
@@ -137,6 +138,11 @@ class Loss(nn.Module):
     def __init__(self, settings: LossSettings, sizes: Sizes) -> None:
         super().__init__()
         self.task = sizes.task
+
+    @classmethod
+    def needs_with(cls, settings: LossSettings) -> frozenset[Need]:
+        """Return what it asks of the cache as it is set: `needs`, unless settings change that."""
+        return cls.needs
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return the loss of a batch, a scalar."""
