@@ -11,7 +11,7 @@ from g2t.graph.splits import make_split, write_split
 from g2t.network import write_network
 from g2t.stage import Stage
 from g2t.teacher.settings import teach_settings
-from g2t.teacher.store import SPLIT, build, facts_of
+from g2t.teacher.store import SPLIT, build, facts_of, told_by
 
 CLASSES, HUBS = 10, 8
 
@@ -54,11 +54,9 @@ def make_teacher(
     settings = teach_settings(values)
     facts = facts_of(graph, settings.model_dump(mode="json"))
     network = build(facts)
-    description = network.describe()
-    layers_facts = None if description is None else description.model_dump(mode="json")
     with Stage(out, "teacher", {}, {}, 0) as stage:
         write_split(make_split(graph, split), stage.path / SPLIT)
-        write_network(stage.path, {**facts, "layers": layers_facts}, network)
+        write_network(stage.path, {**facts, **told_by(network)}, network)
         return stage.commit({}).path
 
 

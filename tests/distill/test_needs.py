@@ -182,16 +182,6 @@ def test_alignment_before_the_activation_reads_no_other_layers(home: Path, tmp_p
     assert made.config["loss"]["align"]["activation"] == "pre"
 
 
-def test_a_choice_that_was_not_there_is_not_written_where_none_is_made() -> None:
-    """Else every student that was aligned before would be refused as one of other settings."""
-    losses = [{"align": {}}, {"align": {"activation": "post"}}, PRE]
-    written = [distill_settings({"loss": loss}).model_dump(mode="json")["loss"] for loss in losses]
-    assert written[0] == written[1]
-    assert set(written[2]["align"]) - set(written[0]["align"]) == {"activation"}
-    again = distill_settings(as_values(distill_settings({"loss": PRE})))
-    assert again.model_dump(mode="json")["loss"] == written[2]
-
-
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_signals_of_a_loss_are_all_that_it_needs(home: Path, name: str) -> None:
     signals = signals_for([name]) or {"logits"}

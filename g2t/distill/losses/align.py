@@ -1,9 +1,9 @@
 """Multiscale alignment: what a student holds at every scale against the teacher's layers."""
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from g2t.distill.losses.base import Batch, Loss, LossSettings, Need, Sizes, nothing
@@ -30,14 +30,6 @@ class AlignSettings(LossSettings):
         if self.token_zero and self.map != "hop":
             raise ValueError(f"token_zero goes with map = hop, not {self.map}")
         return self
-
-    @model_serializer(mode="wrap")
-    def _shortened(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `post` out: students from before there was a choice are still what is asked for."""
-        written: dict[str, Any] = write(self)
-        if self.activation == "post":
-            written.pop("activation", None)
-        return written
 
     @property
     def needs_hops(self) -> bool:
