@@ -8,7 +8,7 @@ import pytest
 from g2t.cache.format import CODES, EDGE_SCORES, LOGITS, RELIABILITY, SIGNALS, Signal
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.settings import PRESETS, as_values, distill_settings, signals_for, signals_of
+from g2t.distill.settings import PRESETS, distill_settings, signals_for, signals_of
 from g2t.distill.train import distill, plan_student
 from g2t.errors import UsageError
 from g2t.export import ExportSettings, export
