@@ -31,12 +31,14 @@ SCHEMA = "g2t.run/1"
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
     """Resolve every part of a recipe before any work; raises UsageError naming the first fault."""
     check_name(recipe.split)
-    teacher = teach_settings({**recipe.protocol, **recipe.teach})
+    first, *others = map(teach_settings, recipe.kinds)
+    own = {"split", "setting", "seed"}
     return {
         "source": recipe.source,
         **recipe.protocol,
         "import": resolve_import(recipe.source, recipe.import_).model_dump(mode="json"),
-        "teach": teacher.model_dump(mode="json", exclude={"split", "setting", "seed"}),
+        "teach": first.model_dump(mode="json", exclude=own),
+        "beside": [other.model_dump(mode="json", exclude=own) for other in others],
         "export": export_settings(recipe).model_dump(mode="json"),
         "students": {
             name: distill_settings(recipe.student(name)).model_dump(mode="json", exclude={"seed"})
@@ -98,11 +100,11 @@ class Walk:
     def teach(self) -> list[Path]:
         """Train the teachers."""
         self.progress.note(f"seed {self.seed}: teacher")
-        values = {**self.recipe.protocol, **self.recipe.teach, "seed": self.seed}
+        kinds = [{**values, "seed": self.seed} for values in self.recipe.kinds]
         made = teach_members(
             self.graph,
             self.folder / "teacher",
-            values,
+            kinds,
             device=self.device,
             force=self.force,
             progress=self.progress,

@@ -5,6 +5,7 @@
     setting = "transductive"         # or "production": a fifth of the test nodes is held out
     [import]                         # settings of the source
     [teach]                          # settings of g2t teach
+    [[beside]]                       # teachers of another kind, averaged with those of [teach]
     [export]                         # settings of g2t export-features
     [students.hop]                   # settings of g2t distill, one table per student
 
@@ -46,6 +47,7 @@ class Recipe(Settings):
     setting: str = "transductive"
     import_: dict[str, Any] = Field(default_factory=dict, alias="import")
     teach: dict[str, Any] = Field(default_factory=dict)
+    beside: tuple[dict[str, Any], ...] = ()
     export: dict[str, Any] = Field(default_factory=dict)
     students: dict[StudentName, dict[str, Any]]
 
@@ -53,6 +55,11 @@ class Recipe(Settings):
     def protocol(self) -> dict[str, Any]:
         """The settings of g2t teach that stand at the top: what every figure is measured on."""
         return {"split": self.split, "setting": self.setting}
+
+    @property
+    def kinds(self) -> tuple[dict[str, Any], ...]:
+        """The settings of every kind of teacher; the cache has the layers of the first."""
+        return tuple({**self.protocol, **values} for values in (self.teach, *self.beside))
 
     def student(self, name: str) -> dict[str, Any]:
         """Return the settings of one student; its kind defaults to its name.
@@ -76,8 +83,10 @@ def read_recipe(content: Mapping[str, Any]) -> Recipe:
     recipe = validate(Recipe, with_students(content))
     if TEACHER in recipe.students:
         raise UsageError(f"a student cannot be called {TEACHER!r}", "choose another name for it")
-    for name, part in {"teach": recipe.teach, **recipe.students}.items():
-        if "seed" in part or (name == "teach" and not part.keys().isdisjoint({"split", "setting"})):
+    teachers = [("teach", recipe.teach), *(("beside", values) for values in recipe.beside)]
+    for name, part in (*teachers, *recipe.students.items()):
+        own = {"seed"} if name in recipe.students else {"seed", "split", "setting"}
+        if not part.keys().isdisjoint(own):
             raise UsageError(
                 f"the recipe's table {name} sets a seed, split or setting of its own",
                 "a recipe has one split and setting, at its top, and the seeds of --seeds",
@@ -117,7 +126,7 @@ def part_of(content: Mapping[str, Any], stage: Stage, student: str = "landmark")
         return dict(content)
     recipe = read_recipe(content)
     if stage == "teach":
-        return {**recipe.protocol, **recipe.teach}
+        return recipe.kinds[0]
     if stage == "distill":
         return recipe.student(student)
     return recipe.import_ if stage == "import" else recipe.export

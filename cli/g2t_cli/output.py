@@ -96,12 +96,10 @@ def emit_toml(content: Mapping[str, Any]) -> None:
     print(tomli_w.dumps(_without_none(content)), end="")
 
 
-def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
-        for key, value in content.items()
-        if value is not None
-    }
+def _without_none(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _without_none(value) for key, value in content.items() if value is not None}
+    return [_without_none(value) for value in content] if isinstance(content, list) else content
 
 
 def emit_artifact(artifact: Any, as_json: bool) -> None:

@@ -124,8 +124,7 @@ def run_plan(recipe: "Recipe", seeds: Sequence[int], out: Path) -> dict[str, Any
     from g2t.pipeline import check_recipe
     from g2t.teacher.members import members_of
 
-    teach = {**recipe.protocol, **recipe.teach}
-    stages = [str(member.out) for member in members_of(Path("teacher"), teach)]
+    stages = [str(member.out) for member in members_of(Path("teacher"), recipe.kinds)]
     stages += ["cache"] if recipe.students else ["evaluation-teacher"]
     for name in recipe.students:
         stages += [f"student-{name}", f"evaluation-{name}"]

@@ -122,7 +122,7 @@ def teach(
         emit_toml(teach_settings(values).model_dump(mode="json"))
         return
     target = out_or_usage(out)
-    members = members_of(target, values)
+    members = members_of(target, [values])
     if dry_run:
         from g2t.teacher.train import plan_teacher
         from g2t_cli.plan import teacher_plan
@@ -132,7 +132,7 @@ def teach(
         return
     with together(device) as ranks, progress(quiet or not ranks.first) as show:
         made = teach_members(
-            graph, target, values, device=device, force=force, progress=show, ranks=ranks
+            graph, target, [values], device=device, force=force, progress=show, ranks=ranks
         )
     if not ranks.first:
         return

@@ -88,8 +88,8 @@ class Standing:
         key = (*place, seed)
         if key not in self._teachers:
             recipe = self.recipes[place]
-            values = {**recipe.protocol, **recipe.teach, "seed": seed}
-            members = members_of(self.folder(place, seed) / "teacher", values)
+            kinds = [{**values, "seed": seed} for values in recipe.kinds]
+            members = members_of(self.folder(place, seed) / "teacher", kinds)
             records = [_teacher_record(member) for member in members]
             digests = {record["digest"] for record in records if record is not None}
             self._teachers[key] = digests if None not in records else None

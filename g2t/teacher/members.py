@@ -21,37 +21,42 @@ class Member:
     values: Mapping[str, Any]
 
 
-def members_of(out: Path, values: Mapping[str, Any]) -> tuple[Member, ...]:
+def members_of(out: Path, kinds: Sequence[Mapping[str, Any]]) -> tuple[Member, ...]:
     """Return the teachers that settings ask for: OUT itself, or OUT/0, OUT/1, … of several.
 
-    Raises InputError where several cannot stand below OUT.
+    `kinds` are settings of one kind of teacher each, and every kind has members of its own. Raises
+    InputError where several cannot stand below OUT.
     """
-    count = teach_settings(values).members
-    if count == 1:
-        return (Member(out, values),)
+    wanted = [
+        {**values, "member": member}
+        for values in kinds
+        for member in range(teach_settings(values).members)
+    ]
+    if len(wanted) == 1:
+        return (Member(out, kinds[0]),)
     if is_artifact(out) or (out.exists() and not out.is_dir()):
         raise InputError(
             f"{out} is no ordinary folder; several teachers stand below it", "choose another --out"
         )
-    return tuple(Member(out / str(i), {**values, "member": i}) for i in range(count))
+    return tuple(Member(out / str(place), values) for place, values in enumerate(wanted))
 
 
 def teach_members(
     graph_path: Path,
     out: Path,
-    values: Mapping[str, Any],
+    kinds: Sequence[Mapping[str, Any]],
     *,
     device: str = "auto",
     force: bool = False,
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
 ) -> tuple[Artifact, ...]:
-    """Train every teacher that settings ask for; finished ones stay.
+    """Train every teacher that the settings of some kinds ask for; finished ones stay.
 
-    Member 0 has the weights of a teacher that is trained alone. Raises what `teach` and
+    Member 0 of a kind has the weights of a teacher that is trained alone. Raises what `teach` and
     `members_of` raise.
     """
-    members, made = members_of(out, values), []
+    members, made = members_of(out, kinds), []
     for index, member in enumerate(members, 1):
         if progress is not None and len(members) > 1:
             progress.note(f"teacher {index} of {len(members)}")

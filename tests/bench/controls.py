@@ -76,8 +76,8 @@ def cards(
     setup = walk.setup(taught)
     for name in STUDENTS:
         walk.student(name, setup)
-    true, values = run / f"seed-{seed}", {**recipe.protocol, **recipe.teach}
-    ceiling = [member.out for member in members_of(true / "teacher", values)]
+    true = run / f"seed-{seed}"
+    ceiling = [member.out for member in members_of(true / "teacher", recipe.kinds)]
     found = {}
     for name in STUDENTS:
         beside = ("--structure-of", run / "graph", "--ceiling", ceiling[0])

@@ -73,7 +73,7 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     recipe, seed = read_recipe(read_config(f"recipe:{asked.recipe}")), asked.run / "seed-0"
-    members = members_of(seed / "teacher", {**recipe.protocol, **recipe.teach})
+    members = members_of(seed / "teacher", recipe.kinds)
     teachers = [open_artifact(member.out, "teacher") for member in members]
     taught = sum(float(teacher.record["timings"]["seconds"]) for teacher in teachers)
     print(f"| teacher, {len(teachers)} members | {taught:.1f} s | |")

@@ -91,7 +91,7 @@ def targets_of(recipe: Recipe, graph: Path, place: Path, seed: int) -> dict[str,
 
     def taught(name: str, values: dict[str, Any]) -> list[Path]:
         values = {**recipe.protocol, **values, "seed": seed, "members": 3}
-        made = teach_members(graph, place / name, values, device="cpu")
+        made = teach_members(graph, place / name, [values], device="cpu")
         return [teacher.path for teacher in made]
 
     gcn = taught("gcn", {"teacher": "gcn", "features": "raw"})

@@ -103,7 +103,7 @@ def ours(cache: Path, values: Mapping[str, Any]) -> Epochs:
 def online(seed_folder: Path, recipe: Recipe, values: Mapping[str, Any]) -> Epochs:
     """Distil, asking the teachers in every step instead of the cache."""
     graph = read_graph(seed_folder.parent / "graph")
-    members = members_of(seed_folder / "teacher", {**recipe.protocol, **recipe.teach})
+    members = members_of(seed_folder / "teacher", recipe.kinds)
     teachers = [read_teacher(member.out) for member in members]
     cpu = torch.device("cpu")
     ready = [observed(graph, t.split, t.facts["features"]["scaling"], cpu) for t in teachers]

@@ -270,3 +270,52 @@ def test_two_rows_compare_as_their_table_says(walked: Path) -> None:
             known = rows["hop"]["minus_teacher"]
             assert test["difference"]["mean"] == pytest.approx(known["mean"])
             assert test["difference"]["standard_error"] == pytest.approx(known["standard_error"])
+
+
+BESIDE = RECIPE.replace(
+    "[students]",
+    """
+[[beside]]
+teacher = "sgc"
+members = 2
+train = {epochs = 8}
+
+[students]""",
+)
+
+
+def test_teachers_of_several_kinds_teach_together(walked: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path, BESIDE)
+    line = ("run", recipe, "--seeds", "1", "--out", tmp_path / "out")
+    plan = json.loads(g2t(*line, "--dry-run").stdout)
+    made = g2t(*line, "--json")
+    assert made.exit_code == 0, made.stderr
+    seed = tmp_path / "out" / "seed-1"
+    assert all((tmp_path / "out" / part).exists() for part in plan["to_do"])
+    teachers = [open_artifact(seed / "teacher" / str(place), "teacher") for place in range(3)]
+    kinds = [(one.record["config"]["teacher"], one.record["config"]["member"]) for one in teachers]
+    assert kinds == [("gcn", 0), ("sgc", 0), ("sgc", 1)]
+    # The first is the one of [teach] alone, and the cache has its layers and the mean of all.
+    alone = open_artifact(walked / "out" / "seed-1" / "teacher", "teacher")
+    assert teachers[0].digest == alone.digest
+    manifest = read_json(seed / "cache" / "manifest.json")
+    assert manifest["teacher"]["name"] == "gcn"
+    assert len(manifest["teachers"]) == 3
+    assert g2t(*line, "--json").stdout == made.stdout
+
+
+def test_print_config_gives_kinds_that_are_read_again(tmp_path: Path) -> None:
+    printed = g2t("run", written(tmp_path, BESIDE), "--print-config")
+    assert printed.exit_code == 0
+    again = written(tmp_path, printed.stdout)
+    assert g2t("run", again, "--print-config").stdout == printed.stdout
+    assert read_recipe(read_config(str(again))).kinds[1]["teacher"] == "sgc"
+
+
+@pytest.mark.parametrize("key", ["seed = 3", 'split = "public"', "layer = 4"])
+def test_a_kind_beside_is_checked_like_the_first(tmp_path: Path, key: str) -> None:
+    recipe = written(tmp_path, BESIDE.replace('teacher = "sgc"', f'teacher = "sgc"\n{key}'))
+    refused = g2t("run", recipe, "--out", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert key.split()[0] in refused.stderr
+    assert not (tmp_path / "out").exists()

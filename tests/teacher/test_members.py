@@ -164,7 +164,7 @@ def test_a_teacher_above_it_is_not(graph: Path, tmp_path: Path) -> None:
 
 def test_members_share_a_split_and_the_first_is_the_plain_one(graph: Path, tmp_path: Path) -> None:
     values = {**SMALL, "seed": 4}
-    made = teach_members(graph, tmp_path / "t", {**values, "members": 3}, device="cpu")
+    made = teach_members(graph, tmp_path / "t", [{**values, "members": 3}], device="cpu")
     assert [teacher.path for teacher in made] == [tmp_path / "t" / str(i) for i in range(3)]
     assert [teacher.record["config"]["member"] for teacher in made] == [0, 1, 2]
     assert {teacher.record["summary"]["split"] for teacher in made} == {SPLIT + ":4"}
@@ -177,20 +177,20 @@ def test_members_share_a_split_and_the_first_is_the_plain_one(graph: Path, tmp_p
 
 def test_finished_members_stay_and_more_may_follow(graph: Path, tmp_path: Path) -> None:
     out = tmp_path / "t"
-    teach_members(graph, out, {**SMALL, "members": 2}, device="cpu")
+    teach_members(graph, out, [{**SMALL, "members": 2}], device="cpu")
     stamps = [(out / str(i) / "run.json").stat().st_mtime_ns for i in range(2)]
-    assert len(teach_members(graph, out, {**SMALL, "members": 3}, device="cpu")) == 3
+    assert len(teach_members(graph, out, [{**SMALL, "members": 3}], device="cpu")) == 3
     assert [(out / str(i) / "run.json").stat().st_mtime_ns for i in range(2)] == stamps
 
 
 def test_members_need_an_ordinary_folder(graph: Path, tmp_path: Path) -> None:
     teach(graph, tmp_path / "t", SMALL, device="cpu")
     with pytest.raises(InputError, match="is no ordinary folder"):
-        teach_members(graph, tmp_path / "t", {**SMALL, "members": 2}, device="cpu")
+        teach_members(graph, tmp_path / "t", [{**SMALL, "members": 2}], device="cpu")
 
 
 def test_the_least_is_compared_with_the_validation_score(graph: Path, tmp_path: Path) -> None:
-    made = teach_members(graph, tmp_path / "t", {**SMALL, "members": 2}, device="cpu")
+    made = teach_members(graph, tmp_path / "t", [{**SMALL, "members": 2}], device="cpu")
     scores = [teacher.record["summary"]["val"] for teacher in made]
     check_val(made, min(scores))
     with pytest.raises(CheckFailed, match="less than") as caught:
@@ -221,7 +221,7 @@ def test_the_strong_preset_tries_both_scalings_and_three_seeds(graph: Path, tmp_
     assert (settings.features, settings.members) == ("auto", 3)
     own = teach_settings({**SMALL, "preset": "strong", "features": "row", "members": 2})
     assert (own.features, own.members) == ("row", 2)
-    strong = members_of(tmp_path / "t", {**SMALL, "preset": "strong"})
+    strong = members_of(tmp_path / "t", [{**SMALL, "preset": "strong"}])
     assert [member.out.name for member in strong] == ["0", "1", "2"]
     with pytest.raises(UsageError, match=r"preset"):
         teach_settings({**SMALL, "preset": "weak"})
@@ -253,7 +253,8 @@ def test_members_hold_the_same_nodes_out(graph: Path, tmp_path: Path) -> None:
         stage.commit({})
     values = {"split": "public", "setting": "production", "seed": 5, "members": 3}
     plans = [
-        plan_teacher(tmp_path / "g", member.values) for member in members_of(tmp_path / "t", values)
+        plan_teacher(tmp_path / "g", member.values)
+        for member in members_of(tmp_path / "t", [values])
     ]
     assert len(plans[0].split.held) == len(parts.test) // 5
     assert len({plan.split.digest for plan in plans}) == 1
