@@ -3,7 +3,8 @@
 One node, then batches. All models answer for the same nodes, in turn, on the same threads: a turn
 is `TURN` calls of one model, each for other nodes, so that a noisy machine hits all and each has
 its own caches warm. What comes first is not counted. Fetching, gathering features and the forward
-pass count; reading files, and what is done once for the graph (normalised features, Â), do not.
+pass count; reading files, and what is done once for the graph (scaled features, degrees, a
+teacher's Â), do not. A student of hops fetches by the code that `g2t predict --graph` runs.
 On a busy machine long calls lose more of the clock than short ones: trust `cpu_p50_ms` there.
 
     {"schema": "g2t.latency/1",

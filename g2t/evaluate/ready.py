@@ -9,18 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from g2t.artifact import Artifact
 from g2t.evaluate.case import Case
 from g2t.graph.bundle import Graph
-from g2t.graph.csr import Csr, Features, take_rows
-from g2t.graph.neighbourhood import Around, head
+from g2t.graph.csr import take_rows
 from g2t.graph.splits import Split
-from g2t.graph.structure import Propagation, induced, propagation
+from g2t.graph.structure import induced
 from g2t.network import WEIGHTS
+from g2t.serve.near import Surroundings
 from g2t.student.base import Inputs, Student, answers
 from g2t.student.hop import Hop
 from g2t.student.landmark import Landmark
@@ -28,9 +27,6 @@ from g2t.student.settled import Settled
 
 if TYPE_CHECKING:
     from g2t.teacher.store import Teacher
-
-#: Nodes up to which a student of hops takes rows of Â^k, not all of Â^k X.
-NARROW = 64
 
 
 @dataclass(frozen=True)
@@ -98,15 +94,13 @@ def alone(
 
 
 class Hops:
-    """A student of hops that makes its tokens when it is asked, from the rows of Â within reach."""
+    """A student of hops that reads the neighbourhood when it is asked, as `g2t predict` does."""
 
     def __init__(self, student: Hop, graph: Graph, split: Split, device: torch.device) -> None:
         self.student, self.device = student, device
         self.model = copy.deepcopy(student).to(device).eval()
-        self.features = student.read(take_rows(graph.features, split.nodes))
-        matrix = propagation(induced(graph.edges, split.nodes)).matrix
-        parts = matrix.crow_indices(), matrix.col_indices(), matrix.values()
-        self.around = Around(Csr(*parts, len(split.nodes)))
+        features = student.read(take_rows(graph.features, split.nodes))
+        self.surroundings = Surroundings(features, induced(graph.edges, split.nodes))
 
     def asked(self, hops: int) -> Callable[[Tensor], tuple[Tensor, int]]:
         """Return how it is asked with some hops at hand."""
@@ -115,37 +109,10 @@ class Hops:
     @torch.inference_mode()
     def ask(self, place_B: Tensor, hops: int) -> tuple[Tensor, int]:
         """Return logits [B, C] of distinct nodes with some hops at hand, and the nodes read."""
-        ball = self.around.ball(place_B, hops)
-        features = take_rows(self.features, ball.node_R)
-        rows = head(ball.rows, len(ball.rows), len(ball.node_R))
-        count = len(place_B)
-        if count <= NARROW and not self.student.neighbours:
-            own = take_rows(self.features, place_B)
-            tokens_BKF = row_tokens(rows, features, count, self.student.hops)
-            inputs = self.student.prepare(own, rows, tokens_BKF)
-        else:
-            inputs = self.student.prepare(features, rows, None, Propagation(rows.tensor()))
-        said = answers(self.model, inputs.to(self.device), torch.arange(count), (hops,))
-        return said[0], len(ball.node_R)
-
-
-def row_tokens(operator: Csr, features: Features, count: int, hops: int) -> Tensor:
-    """Return the hop tokens of the first nodes, float32 [B, K, F]: Âx … Â^K x.
-
-    As (e_b Â^k) X, which is narrow for few nodes, where Â^k X is as wide as the features.
-    """
-    turned, width = operator.scipy().T, features.shape[1]
-    weight_RB = np.eye(len(operator), count, dtype=np.float32)
-    weights = []
-    for _ in range(hops):
-        weight_RB = turned @ weight_RB
-        weights.append(weight_RB)
-    weight_RX = np.concatenate(weights, 1)
-    if isinstance(features, Csr):
-        found_XF = torch.from_numpy((features.scipy().T @ weight_RX).T.copy())
-    else:
-        found_XF = torch.from_numpy(weight_RX).t() @ features.float()
-    return found_XF.view(hops, count, width).transpose(0, 1)
+        near = self.surroundings.near(place_B, hops)
+        inputs = near.inputs(self.student).to(self.device)
+        said = answers(self.model, inputs, torch.arange(near.count), (hops,))
+        return said[0], len(near.features)
 
 
 def _teachers(

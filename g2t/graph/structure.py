@@ -42,6 +42,12 @@ def without_self_loops(edges: Csr) -> Csr:
     return Csr(start_N, edges.column_E[keep_E], None, edges.width)
 
 
+def count_self_loops(edges: Csr) -> Tensor:
+    """Return how many edges u -> u every node u has, int64 [N]."""
+    row_E = torch.repeat_interleave(torch.arange(len(edges), dtype=torch.int32), edges.counts_N)
+    return torch.bincount(row_E[edges.column_E == row_E], minlength=len(edges))
+
+
 def some_neighbours(edges: Csr, most: int) -> Tensor:
     """Return at most `most` in-neighbours of every node, int32 [N, most], -1 where it has fewer.
 

@@ -10,13 +10,12 @@ from torch import Tensor
 from g2t.errors import InputError, UsageError, did_you_mean
 from g2t.graph.bundle import Graph, read_graph
 from g2t.graph.csr import Csr, Features, from_pairs, take_rows
-from g2t.graph.neighbourhood import Around
 from g2t.graph.sources.assemble import Note, clean_edges
 from g2t.graph.sources.table import TableSettings, read_edges
 from g2t.graph.sources.tabular import open_table
-from g2t.graph.structure import induced
 from g2t.serve.batch import Batch, joined, put_together
 from g2t.serve.features import as_features, no_edges
+from g2t.serve.near import Surroundings
 from g2t.serve.student import Prediction, ServedStudent
 
 #: Ids that are named in a sentence.
@@ -39,8 +38,7 @@ class EdgeTable:
 class Known:
     """Nodes with features and edges, ready to be asked: `ids` of those to answer for, and where.
 
-    `hops_N` are the hops at hand at every node; `degree_N` its in-neighbours where the edges are a
-    part of those of a larger graph.
+    `hops_N` are the hops at hand at every node.
     """
 
     features: Features
@@ -48,39 +46,25 @@ class Known:
     hops_N: Tensor | None
     ids: Sequence[str]
     index_B: Tensor
-    degree_N: Tensor | None = None
 
     def answers(self, student: ServedStudent) -> Iterator[tuple[Sequence[str], Prediction]]:
         """Answer for the nodes asked about, a chunk at a time, in their order."""
-        done, asked = 0, (self.features, self.edges, self.hops_N, self.index_B, self.degree_N)
-        for part in student.answers(*asked):
+        done = 0
+        for part in self._parts(student):
             yield self.ids[done : done + len(part)], part
             done += len(part)
 
-    def near(self, hops: int) -> "Known":
-        """Return the same with the nodes alone that are within some hops of those asked about.
-
-        Answers stay the same; where that is most of the nodes, so do the nodes.
-        """
-        ball = Around(self.edges).ball(torch.unique(self.index_B), hops)
-        near_B = ball.node_R.sort().values
-        if not hops:
-            edges, degree_N = no_edges(len(near_B)), None
-        elif 2 * len(near_B) > len(self.edges):
-            return self
-        else:
-            edges = induced(self.edges, near_B)
-            rows = self.edges.rows(near_B)
-            itself_E = rows.column_E == near_B[rows.row_E]
-            degree_N = rows.counts_N.index_add(0, rows.row_E, -itself_E.long())
-        return Known(
-            take_rows(self.features, near_B),
-            edges,
-            None if self.hops_N is None else self.hops_N[near_B],
-            self.ids,
-            torch.searchsorted(near_B, self.index_B),
-            degree_N,
-        )
+    def _parts(self, student: ServedStudent) -> Iterator[Prediction]:
+        """Answer from what the nodes asked about read, which is not all where they are not all."""
+        asked_B, place_B = torch.unique(self.index_B, return_inverse=True)
+        if len(asked_B) == len(self.edges):
+            return student.answers(self.features, self.edges, self.hops_N, self.index_B)
+        if self.hops_N is None:
+            own = take_rows(self.features, self.index_B)
+            return student.answers(own, no_edges(len(own)), None)
+        hops_B = self.hops_N[self.index_B]
+        near = Surroundings(self.features, self.edges).near(asked_B, int(hops_B.max()))
+        return student.answers_near(near, place_B, hops_B)
 
 
 def open_known_graph(path: Path, student: ServedStudent) -> tuple[Graph, tuple[str, ...]]:
@@ -125,7 +109,7 @@ def nodes_of_graph(
             did_you_mean(strange[0], ids) if len(ids) < 100_000 else "give ids of its nodes",
         )
     index_B = torch.tensor([row[text] for text in wanted])
-    return Known(features, graph.edges, hops_N, wanted, index_B).near(student.hops)
+    return Known(features, graph.edges, hops_N, wanted, index_B)
 
 
 def nodes_with_edges(

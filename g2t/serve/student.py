@@ -15,9 +15,10 @@ from torch import Tensor
 from g2t.artifact import RECORD
 from g2t.errors import InputError
 from g2t.graph.csr import Csr, Features, take_rows
-from g2t.graph.structure import project_dense, propagation, without_self_loops
+from g2t.graph.structure import without_self_loops
 from g2t.serve.features import EdgesLike, FeaturesLike, as_edges, as_features, no_edges
 from g2t.serve.hub import CONFIG, read_hub
+from g2t.serve.near import Near
 from g2t.student.base import CHUNK, Inputs, Student
 from g2t.student.landmark import Landmark
 from g2t.student.settled import Settled
@@ -146,17 +147,29 @@ class ServedStudent:
         edges: Csr,
         hops_N: Tensor | None,
         index_B: Tensor | None = None,
-        degree_N: Tensor | None = None,
     ) -> Iterator[Prediction]:
         """Answer for all nodes, or some of them in their order, a chunk at a time.
 
-        `features` [N, F] are of the kind that the student reads. `degree_N` are the in-neighbours
-        of each node where these edges are a part of a larger graph.
+        `features` [N, F] are of the kind that the student reads.
         """
-        inputs = self._inputs(features, edges, degree_N)
+        inputs = self.model.prepare(self.model.read(features), edges, None)
         every_B = torch.arange(len(edges)) if index_B is None else index_B
-        for index_C in torch.split(every_B, CHUNK):
-            hops_C = None if hops_N is None else hops_N[index_C]
+        yield from self._chunks(inputs, every_B, None if hops_N is None else hops_N[every_B])
+
+    @torch.inference_mode()
+    def answers_near(self, near: Near, index_B: Tensor, hops_B: Tensor) -> Iterator[Prediction]:
+        """Answer for nodes with their neighbourhood read, by their places among those asked about.
+
+        Of the hops at hand none may be beyond those that were read.
+        """
+        read = replace(near, features=self.model.read(near.features))
+        yield from self._chunks(read.inputs(self.model), index_B, hops_B)
+
+    def _chunks(
+        self, inputs: Inputs, index_B: Tensor, hops_B: Tensor | None
+    ) -> Iterator[Prediction]:
+        for place_C in torch.split(torch.arange(len(index_B)), CHUNK):
+            index_C, hops_C = index_B[place_C], None if hops_B is None else hops_B[place_C]
             yield Prediction(self.task, self.classes, *self._said(inputs, index_C, hops_C))
 
     def _said(
@@ -172,15 +185,6 @@ class ServedStudent:
     def _settled(self) -> Settled | None:
         """A `landmark` with its weights multiplied out; other students are asked as they are."""
         return Settled(self.model) if isinstance(self.model, Landmark) else None
-
-    def _inputs(self, features: Features, edges: Csr, degree_N: Tensor | None) -> Inputs:
-        rows = self.model.read(features)
-        if not self.hops or degree_N is None:
-            return self.model.prepare(rows, edges, None)
-        operator = propagation(edges, degree_N)
-        if isinstance(rows, Tensor):
-            return self.model.prepare(rows, edges, project_dense(rows, operator, self.hops))
-        return replace(self.model.prepare(rows, edges, None), operator=operator)
 
 
 def load_student(path: str | Path) -> ServedStudent:

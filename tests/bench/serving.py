@@ -30,7 +30,8 @@ from g2t.graph.csr import from_pairs, take_rows
 from g2t.graph.scaling import scale_features
 from g2t.graph.structure import without_self_loops
 from g2t.serve.export import FILES, Format, export_model, open_exported
-from g2t.serve.nodes import Known
+from g2t.serve.features import no_edges
+from g2t.serve.near import Surroundings
 from g2t.serve.portable import feeds, input_shapes
 from g2t.teacher.frame import Structure
 from g2t.teacher.sampling import NeighbourSampler
@@ -84,12 +85,15 @@ def of_teacher(teacher: Teacher, graph: Graph) -> Answer:
 
 def eager(student: ServedStudent, graph: Graph) -> Answer:
     """Return the student in plain PyTorch, with the neighbours that it reads."""
-    hops_N = student.hops_at(graph.edges, student.hops)
+    surroundings = Surroundings(graph.features, graph.edges)
 
     def answer(index_B: Tensor) -> object:
-        ids = [""] * len(index_B)
-        known = Known(graph.features, graph.edges, hops_N, ids, index_B)
-        return list(known.near(student.hops).answers(student))
+        if not student.hops:
+            own = take_rows(graph.features, index_B)
+            return list(student.answers(own, no_edges(len(own)), None))
+        seeds, place_B = torch.unique(index_B, return_inverse=True)
+        near = surroundings.near(seeds, student.hops)
+        return list(student.answers_near(near, place_B, torch.full_like(place_B, student.hops)))
 
     return lambda index_B: partial(answer, index_B)
 

@@ -16,10 +16,13 @@ from g2t.evaluate import Setup, Sources, check_scores, evaluate
 from g2t.evaluate.answers import Asked, answers_of
 from g2t.evaluate.case import open_case
 from g2t.evaluate.latency import Rotation, quantile
-from g2t.evaluate.ready import NARROW, served
+from g2t.evaluate.ready import served
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph
 from g2t.runtime import Silent
+from g2t.serve import load_student
+from g2t.serve.near import NARROW
+from g2t.serve.nodes import nodes_of_graph
 from g2t.teacher.train import teach
 
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -85,6 +88,18 @@ def test_what_is_timed_are_the_answers_that_are_scored(dense: Path, name: str) -
             torch.testing.assert_close(said, known.seen_NC[place_B], atol=1e-5, rtol=1e-4)
             assert read == len(place_B) or model.facts["fetch"] == "full"
     assert [model.facts["fetch"] for model in models[-2:]] == ["full", "drawn"]
+
+
+@pytest.mark.parametrize("name", ["hop", "rich", "near"])
+def test_what_is_timed_is_what_predict_answers(dense: Path, name: str) -> None:
+    student = load_student(dense / name)
+    full, none = served(open_case(dense / name, Setup(dense / "graph")), CPU)
+    for place_B in (torch.tensor([5]), torch.randperm(140)[: NARROW + 1]):
+        for model, hops in ((full, None), (none, 0)):
+            ids = [str(place) for place in place_B.tolist()]
+            known = nodes_of_graph(dense / "graph", student, ids, hops)
+            said = torch.cat([answer.logits_NC for _, answer in known.answers(student)])
+            torch.testing.assert_close(model.ask(place_B)[0], said, atol=1e-5, rtol=1e-5)
 
 
 def test_the_student_serves_all_nodes_where_some_were_held_out(held: Path) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from g2t import load_student
@@ -20,7 +21,8 @@ from g2t.graph.bundle import Graph, write_graph
 from g2t.graph.csr import from_pairs
 from g2t.graph.structure import induced
 from g2t.serve import batch
-from g2t.serve.nodes import nodes_of_graph
+from g2t.serve.near import Near
+from g2t.serve.student import Prediction, ServedStudent
 from g2t.stage import Stage
 from g2t_cli.app import app
 from tests.serve.conftest import NAMES, Make
@@ -209,17 +211,27 @@ def test_new_nodes_beside_a_graph_are_answered_as_its_own(make: Make, tmp_path: 
 
 @pytest.mark.parametrize("kind", ["dense", "csr"])
 def test_a_few_nodes_of_a_graph_are_answered_as_among_all(
-    make: Make, tmp_path: Path, kind: str
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     path = make("hop", kind=kind, hops=2, high_pass=True, neighbours=2, neighbour_hops=1)
     ring = torch.arange(40)
     ends = torch.cat([torch.stack([ring, ring.roll(1)]), torch.tensor([[0, 0], [7, 11]])], 1)
     graph = graph_of(torch.from_numpy(ROWS), ends, tmp_path / "graph")
-    known = nodes_of_graph(graph, load_student(path), ["v5", "v0"], None)
-    assert len(known.edges) < 20
+    read: list[int] = []
+    answers_near = ServedStudent.answers_near
+
+    def watched(
+        self: ServedStudent, near: Near, index_B: Tensor, hops_B: Tensor
+    ) -> Iterator[Prediction]:
+        read.append(len(near.features))
+        return answers_near(self, near, index_B, hops_B)
+
+    monkeypatch.setattr(ServedStudent, "answers_near", watched)
     every = {row["id"]: row for row in answers(g2t("predict", path, "--graph", graph))}
     few = answers(g2t("predict", path, "--graph", graph, "--ids", "v5,v0,v5"))
     alike(few, [every["v5"], every["v0"], every["v5"]])
+    assert len(read) == 1
+    assert read[0] < 20
 
 
 CSV = "id,age,height,income,clicks\na,1,2,3,4\n"
