@@ -1,90 +1,22 @@
 """`g2t cache import`."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from g2t_cli import options as o
+from g2t_cli.options import outside as own
 from g2t_cli.output import command, emit_artifact, emit_json, out_or_usage, progress
 
 
 @command
 def import_cache(
     graph: o.GraphOption,
-    logits: Annotated[
-        Path,
-        typer.Option(
-            "--logits",
-            metavar="FILE",
-            help=".npy or Parquet, one row per node, one column per class.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ],
-    split: Annotated[
-        str,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="The split that the teacher kept to: public, cpf:SEED, random:A/B/C:SEED …",
-            rich_help_panel=o.INPUTS,
-        ),
-    ],
-    layer: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--layer",
-            metavar="FILE",
-            help="A hidden layer, from the first to the last; repeatable.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ] = None,
-    ids: Annotated[
-        Path | None,
-        typer.Option(
-            "--ids",
-            metavar="FILE",
-            help="Ids of the rows: .npy, or text with one per line. Default: the graph's order.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ] = None,
-    ids_column: Annotated[
-        str | None,
-        typer.Option(
-            "--ids-column",
-            metavar="NAME",
-            help="Column of ids in Parquet files.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ] = None,
-    teacher_name: Annotated[
-        str | None,
-        typer.Option(
-            "--teacher-name",
-            metavar="NAME",
-            help="How results call it (default outside).",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    scaling: Annotated[
-        str | None,
-        typer.Option(
-            "--scaling",
-            metavar="raw|row",
-            help="How it saw the features (default raw).",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
+    logits: own.Logits,
+    split: own.Split,
+    layer: own.Layers = None,
+    ids: own.Ids = None,
+    ids_column: own.IdsColumn = None,
+    teacher_name: own.TeacherName = None,
+    scaling: own.Scaling = None,
     out: o.Out = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype",
-            metavar="fp32|fp16|bf16|int8",
-            help="Type of layers and logits (default fp16).",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
+    dtype: own.Dtype = None,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,

@@ -1,150 +1,31 @@
 """`g2t eval`."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from g2t_cli import options as o
+from g2t_cli.options import evaluation as own
 from g2t_cli.output import command, emit_json, progress
-
-CARD, USE, CHECKS = "Report card", "In use", "Checks"
 
 
 @command
 def evaluate(
-    models: Annotated[
-        list[Path],
-        typer.Argument(metavar="MODEL…", help="A student; or a teacher, or several to average."),
-    ],
+    models: own.Models,
     graph: o.GraphOption,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", metavar="DIR", help="The cache that taught it.", rich_help_panel=o.INPUTS
-        ),
-    ] = None,
-    teachers: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--teacher",
-            metavar="DIR",
-            help="Its teacher, run once; without it the cache's logits speak for it. Of several, "
-            "all: repeat it, in any order.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ] = None,
-    card: Annotated[
-        bool,
-        typer.Option(
-            "--card",
-            help="Add the structure report card; needs --teacher.",
-            rich_help_panel=CARD,
-        ),
-    ] = False,
-    card_baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--card-baseline",
-            metavar="STUDENT",
-            help="Another student for the card, such as one without a teacher.",
-            rich_help_panel=CARD,
-        ),
-    ] = None,
-    structure_of: Annotated[
-        Path | None,
-        typer.Option(
-            "--structure-of",
-            metavar="GRAPH",
-            help="Measure the edges of this graph of the same nodes instead; needs --ceiling.",
-            rich_help_panel=CARD,
-        ),
-    ] = None,
-    ceiling: Annotated[
-        Path | None,
-        typer.Option(
-            "--ceiling",
-            metavar="TEACHER",
-            help="The teacher of that graph, as the card's ceiling.",
-            rich_help_panel=CARD,
-        ),
-    ] = None,
-    breakdown: Annotated[
-        bool,
-        typer.Option(
-            "--breakdown",
-            help="Take the test score apart: degree, homophily, seen, classes, calibration.",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = False,
-    latency: Annotated[
-        bool,
-        typer.Option(
-            "--latency",
-            help="Time its answers, beside those of --teacher with its neighbour fetch.",
-            rich_help_panel=USE,
-        ),
-    ] = False,
-    latency_device: Annotated[
-        str,
-        typer.Option(
-            "--latency-device",
-            metavar="auto|cpu|cuda[:I]",
-            help="Where to time them.",
-            rich_help_panel=USE,
-        ),
-    ] = "cpu",
-    robust: Annotated[
-        bool,
-        typer.Option(
-            "--robust",
-            help="Score it, and --teacher, with worse features and edges.",
-            rich_help_panel=USE,
-        ),
-    ] = False,
-    draws: Annotated[
-        int,
-        typer.Option(
-            "--robust-draws",
-            min=1,
-            metavar="INT",
-            help="Draws of every corruption.",
-            rich_help_panel=USE,
-        ),
-    ] = 3,
-    min_test: Annotated[
-        float | None,
-        typer.Option(
-            "--min-test",
-            min=0,
-            max=1,
-            metavar="X",
-            help="Leave with 6 if the test score is below X, a fraction.",
-            rich_help_panel=CHECKS,
-        ),
-    ] = None,
-    min_agreement: Annotated[
-        float | None,
-        typer.Option(
-            "--min-agreement",
-            min=0,
-            max=1,
-            metavar="X",
-            help="Leave with 6 if the agreement with the teacher is below X, a fraction.",
-            rich_help_panel=CHECKS,
-        ),
-    ] = None,
-    max_p50_ms: Annotated[
-        float | None,
-        typer.Option(
-            "--max-p50-ms",
-            min=0,
-            metavar="Z",
-            help="Leave with 6 if its median answer for one node takes longer; implies --latency.",
-            rich_help_panel=CHECKS,
-        ),
-    ] = None,
+    cache: own.Cache = None,
+    teachers: own.Teachers = None,
+    card: own.Card = False,
+    card_baseline: own.CardBaseline = None,
+    structure_of: own.StructureOf = None,
+    ceiling: own.Ceiling = None,
+    breakdown: own.Breakdown = False,
+    latency: own.Latency = False,
+    latency_device: own.LatencyDevice = "cpu",
+    robust: own.Robust = False,
+    draws: own.RobustDraws = 3,
+    min_test: own.MinTest = None,
+    min_agreement: own.MinAgreement = None,
+    max_p50_ms: own.MaxP50 = None,
     out: o.Out = None,
     as_json: o.Json = False,
     force: o.Force = False,

@@ -1,96 +1,26 @@
 """`g2t export-features`."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from g2t_cli import options as o
+from g2t_cli.options import exporting as own
 from g2t_cli.output import command, emit_artifact, emit_json, emit_toml, out_or_usage, progress
 from g2t_cli.settings import gather
 
 
 @command
 def export_features(
-    teachers: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="TEACHER...",
-            help="A trained teacher, or several whose probabilities are averaged.",
-        ),
-    ],
+    teachers: own.Teachers,
     graph: o.GraphOption,
     out: o.Out = None,
     for_: o.For = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype",
-            metavar="fp32|fp16|bf16|int8",
-            help="Type of stored layers and logits (default fp16).",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
-    topk: Annotated[
-        int | None,
-        typer.Option(
-            "--topk", min=1, help="Keep this many logits per node.", rich_help_panel=o.OUTPUT
-        ),
-    ] = None,
-    logits_from: Annotated[
-        str | None,
-        typer.Option(
-            "--logits-from",
-            metavar="all|I,J",
-            help="Of several teachers, those whose mean the logits are, from 1 (default all).",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
-    hops: Annotated[
-        int | None,
-        typer.Option(
-            "--hops", min=0, help="Also write hop tokens, Âx to Â^K x.", rich_help_panel=o.OUTPUT
-        ),
-    ] = None,
-    project: Annotated[
-        str | None,
-        typer.Option(
-            "--project",
-            metavar="svd:W|random:W",
-            help="Hop tokens of features projected to W columns.",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            metavar="fp32|fp16",
-            help="Type to compute with: fp32 is exact (default), fp16 takes half the memory.",
-            rich_help_panel=o.RUNTIME,
-        ),
-    ] = None,
+    dtype: own.Dtype = None,
+    topk: own.TopK = None,
+    logits_from: own.LogitsFrom = None,
+    hops: own.Hops = None,
+    project: own.Project = None,
+    precision: own.Precision = None,
     memory: o.Memory = None,
-    worker: Annotated[
-        int | None,
-        typer.Option(
-            "--worker",
-            min=0,
-            metavar="I",
-            help="This is worker I of a job array, from 0.",
-            rich_help_panel=o.RUNTIME,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            metavar="N",
-            help="How many workers share the shards.",
-            rich_help_panel=o.RUNTIME,
-        ),
-    ] = None,
+    worker: own.Worker = None,
+    workers: own.Workers = None,
     config: o.Config = None,
     sets: o.Sets = None,
     print_config: o.PrintConfig = False,

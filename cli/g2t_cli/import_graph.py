@@ -1,96 +1,30 @@
 """`g2t import`."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from g2t_cli import options as o
+from g2t_cli.options import graphs as own
 from g2t_cli.output import command, emit_artifact, emit_json, emit_toml, out_or_usage, progress
-
-TABLE = "Tables (source `table:`)"
-
-
-def _column(flag: str, metavar: str, text: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        flag, metavar=metavar, help=text, rich_help_panel=TABLE
-    )
-    return option
-
-
-def _control(flag: str, text: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        flag, metavar="SEED", min=0, help=text, rich_help_panel="Controls (source `folder:`)"
-    )
-    return option
 
 
 @command
 def import_graph(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="planetoid:Cora, npz:FILE, table:, synthetic:csbm …; see data ls.",
-        ),
-    ],
+    source: own.Source,
     out: o.Out = None,
     root: o.Root = None,
-    nodes: Annotated[
-        Path | None, _column("--nodes", "FILE", "CSV or Parquet: id, label, maybe features.")
-    ] = None,
-    edges: Annotated[
-        Path | None, _column("--edges", "FILE", "CSV or Parquet with two id columns.")
-    ] = None,
-    features: Annotated[
-        Path | None, _column("--features", "FILE", ".npz CSR, .npy, or JSON of id to indices.")
-    ] = None,
-    id_column: Annotated[
-        str | None, _column("--id-column", "NAME", "Default: id, else the first.")
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        _column(
-            "--label-column", "NAME", "Default: label, else y. A,B,C: several labels of 0 and 1."
-        ),
-    ] = None,
-    source_column: Annotated[
-        str | None, _column("--source-column", "NAME", "Default: the first of the edge table.")
-    ] = None,
-    target_column: Annotated[
-        str | None, _column("--target-column", "NAME", "Default: the second.")
-    ] = None,
-    feature_columns: Annotated[
-        str | None,
-        _column("--feature-columns", "A,B", "Default: every numeric column but id and label."),
-    ] = None,
-    unknown_nodes: Annotated[
-        str | None,
-        _column("--unknown-nodes", "error|add|drop", "Edge ends that no node row names."),
-    ] = None,
-    directed: Annotated[
-        bool | None,
-        typer.Option(
-            "--directed/--undirected",
-            help="Default: as the source says; tables and npz are undirected.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="auto|accuracy|roc_auc|f1",
-            help="What scores are reported.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ] = None,
-    rewire: Annotated[
-        int | None, _control("--rewire", "Swap its edges at random: degrees stay, links do not.")
-    ] = None,
-    permute: Annotated[
-        int | None, _control("--permute", "Move its edges to other nodes: the structure stays.")
-    ] = None,
+    nodes: own.NodeFile = None,
+    edges: own.EdgeFile = None,
+    features: own.FeatureFile = None,
+    id_column: own.IdColumn = None,
+    label_column: own.LabelColumn = None,
+    source_column: own.SourceColumn = None,
+    target_column: own.TargetColumn = None,
+    feature_columns: own.FeatureColumns = None,
+    unknown_nodes: own.UnknownNodes = None,
+    directed: own.Directed = None,
+    metric: own.Metric = None,
+    rewire: own.Rewire = None,
+    permute: own.Permute = None,
     seed: o.Seed = None,
     config: o.Config = None,
     sets: o.Sets = None,

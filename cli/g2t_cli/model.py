@@ -10,9 +10,6 @@ from g2t_cli.output import command, emit_json, out_or_usage, progress
 
 app = typer.Typer(name="model", help="Export a student, write its card.", no_args_is_help=True)
 
-StudentPath = Annotated[
-    Path, typer.Argument(metavar="STUDENT", help="A student, or a hub folder of one.")
-]
 Evaluations = Annotated[
     list[Path] | None,
     typer.Option(
@@ -28,7 +25,7 @@ Evaluations = Annotated[
 @app.command("export")
 @command
 def export(
-    student: StudentPath,
+    student: o.StudentPath,
     to: Annotated[
         Literal["torch-export", "onnx", "hf"],
         typer.Option("--to", help="Format.", rich_help_panel=o.OUTPUT),
@@ -99,7 +96,7 @@ def export(
 
 @app.command("card")
 @command
-def card(student: StudentPath, evaluations: Evaluations = None) -> None:
+def card(student: o.StudentPath, evaluations: Evaluations = None) -> None:
     """Print a student's model card as Markdown, written from its lineage.
 
     Examples:

@@ -1,175 +1,35 @@
 """`g2t predict`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
 
 from g2t_cli import options as o
+from g2t_cli.options import prediction as own
 from g2t_cli.output import command, progress
-
-NODES, EDGES = "New nodes", "Edges (for hop)"
 
 
 @command
 def predict(
-    student: Annotated[
-        Path, typer.Argument(metavar="STUDENT", help="A student, or a hub folder of one.")
-    ],
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[INPUT|-]",
-            help="CSV, Parquet, JSON Lines, .npz, .npy, or JSON of id to indices; - is stdin.",
-        ),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            "--features",
-            metavar="FILE",
-            help="Features beside a table of ids: .npz CSR, .npy, or JSON of id to indices.",
-            rich_help_panel=NODES,
-        ),
-    ] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option(
-            "--id-column",
-            metavar="NAME",
-            help="Default: id, else the first that is no feature, else row numbers from 0.",
-            rich_help_panel=NODES,
-        ),
-    ] = None,
-    feature_columns: Annotated[
-        str | None,
-        typer.Option(
-            "--feature-columns",
-            metavar="A,B",
-            help="Default: those that the student knows by name, else all but the id.",
-            rich_help_panel=NODES,
-        ),
-    ] = None,
-    on_error: Annotated[
-        Literal["stop", "skip"],
-        typer.Option(
-            "--on-error",
-            help="At a wrong row: leave with 3, or leave it out and count it on stderr.",
-            rich_help_panel=NODES,
-        ),
-    ] = "stop",
-    graph: Annotated[
-        Path | None,
-        typer.Option(
-            "--graph",
-            metavar="DIR",
-            help="Answer for its nodes, or join INPUT to them with --edges.",
-            rich_help_panel=EDGES,
-        ),
-    ] = None,
-    ids: Annotated[
-        str | None,
-        typer.Option(
-            "--ids",
-            metavar="A,B|@FILE",
-            help="Some nodes of --graph; a file has one per line. Default: all.",
-            rich_help_panel=EDGES,
-        ),
-    ] = None,
-    edges: Annotated[
-        Path | None,
-        typer.Option(
-            "--edges",
-            metavar="FILE",
-            help="CSV or Parquet with two id columns: edges of INPUT.",
-            rich_help_panel=EDGES,
-        ),
-    ] = None,
-    source_column: Annotated[
-        str | None,
-        typer.Option(
-            "--source-column",
-            metavar="NAME",
-            help="Default: the first of the edge table.",
-            rich_help_panel=EDGES,
-        ),
-    ] = None,
-    target_column: Annotated[
-        str | None,
-        typer.Option(
-            "--target-column",
-            metavar="NAME",
-            help="Default: the second.",
-            rich_help_panel=EDGES,
-        ),
-    ] = None,
-    unknown_nodes: Annotated[
-        Literal["error", "drop"],
-        typer.Option(
-            "--unknown-nodes",
-            help="Edge ends that neither INPUT nor --graph has.",
-            rich_help_panel=EDGES,
-        ),
-    ] = "error",
-    directed: Annotated[
-        bool,
-        typer.Option(
-            "--directed",
-            help="Edges go one way; without it both ways, unless --graph is directed.",
-            rich_help_panel=EDGES,
-        ),
-    ] = False,
-    hops: Annotated[
-        int | None,
-        typer.Option(
-            "--hops",
-            min=0,
-            help="Hops to use at most. Default: all that the student reads.",
-            rich_help_panel=EDGES,
-        ),
-    ] = None,
-    hops_column: Annotated[
-        str | None,
-        typer.Option(
-            "--hops-column",
-            metavar="NAME",
-            help="How many hops of each node are known; else all where it has an edge.",
-            rich_help_panel=EDGES,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help=".jsonl, .csv or .parquet; without it stdout.",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
-    to: Annotated[
-        Literal["jsonl", "csv", "parquet"] | None,
-        typer.Option(
-            "--to", help="Format. Default: by --out, else jsonl.", rich_help_panel=o.OUTPUT
-        ),
-    ] = None,
-    probabilities: Annotated[
-        bool,
-        typer.Option(
-            "--probabilities",
-            help="Write the probability of every class.",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = False,
-    embedding: Annotated[
-        bool,
-        typer.Option(
-            "--embedding", help="Write the last block's embedding.", rich_help_panel=o.OUTPUT
-        ),
-    ] = False,
+    student: o.StudentPath,
+    source: own.Source = None,
+    features: own.FeatureFile = None,
+    id_column: own.IdColumn = None,
+    feature_columns: own.FeatureColumns = None,
+    on_error: own.OnError = "stop",
+    graph: own.Graph = None,
+    ids: own.Ids = None,
+    edges: own.EdgeFile = None,
+    source_column: own.SourceColumn = None,
+    target_column: own.TargetColumn = None,
+    unknown_nodes: own.UnknownNodes = "error",
+    directed: own.Directed = False,
+    hops: own.Hops = None,
+    hops_column: own.HopsColumn = None,
+    out: own.Out = None,
+    to: own.To = None,
+    probabilities: own.Probabilities = False,
+    embedding: own.Embedding = False,
     quiet: o.Quiet = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace --out.", rich_help_panel=o.OUTPUT)
-    ] = False,
+    force: own.Force = False,
 ) -> None:
     """Answer for nodes that nobody has seen, in their order: id, class, probability.
 

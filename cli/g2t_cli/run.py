@@ -1,68 +1,20 @@
 """`g2t run`."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from g2t_cli import options as o
+from g2t_cli.options import running as own
 from g2t_cli.output import command, emit_json, emit_toml, out_or_usage, progress
 
 
 @command
 def run(
-    recipe: Annotated[
-        str, typer.Argument(metavar="recipe:NAME|FILE", help="A shipped recipe, or a TOML file.")
-    ],
+    recipe: own.Recipe,
     out: o.Out = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            "--seeds",
-            metavar="A:B|A,B,C",
-            help="Seeds: a range or a list (default: 0:1; of a study, those of its tiers).",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="One setting of the recipe, e.g. teach.train.epochs=50; repeatable.",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    graph: Annotated[
-        Path | None,
-        typer.Option(
-            "--graph",
-            metavar="DIR",
-            help="A graph artefact to use instead of the recipe's source.",
-            rich_help_panel=o.INPUTS,
-        ),
-    ] = None,
-    teachers_only: Annotated[
-        bool,
-        typer.Option(
-            "--teachers-only", help="Train and score the teachers alone.", rich_help_panel=o.MODEL
-        ),
-    ] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="PATTERN",
-            help="Cells of a study, e.g. 'a/cora-*/*/hop/soft*'; repeatable.",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    card: Annotated[
-        bool,
-        typer.Option(
-            "--card", help="Add a structure report card of every student.", rich_help_panel=o.MODEL
-        ),
-    ] = False,
+    seeds: own.Seeds = None,
+    sets: own.Sets = None,
+    graph: own.Graph = None,
+    teachers_only: own.TeachersOnly = False,
+    only: own.Only = None,
+    card: own.Card = False,
     root: o.Root = None,
     device: o.Device = "auto",
     print_config: o.PrintConfig = False,

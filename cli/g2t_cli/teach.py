@@ -1,10 +1,7 @@
 """`g2t teach`."""
 
-from typing import Annotated
-
-import typer
-
 from g2t_cli import options as o
+from g2t_cli.options import teaching as own
 from g2t_cli.output import (
     command,
     emit_artifact,
@@ -21,64 +18,13 @@ from g2t_cli.settings import gather
 def teach(
     graph: o.GraphPath,
     out: o.Out = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            "--teacher",
-            metavar="gcn|sage|gat|…",
-            help="gcn, sage, gat, gatv2, gat-sep, gin, pna, appnp, gcn2 or sgc.",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="public, cpf:SEED, random:60/20/20:SEED or official:I.",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    setting: Annotated[
-        str | None,
-        typer.Option(
-            "--setting",
-            metavar="transductive|production",
-            help="production: a fifth of the test nodes is held out, unseen until g2t eval.",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            metavar="plain|strong",
-            help="strong: try both feature scalings, average 3 seeds.",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
+    teacher: own.Kind = None,
+    split: own.Split = None,
+    setting: own.Setting = None,
+    preset: own.Preset = None,
     seed: o.Seed = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds",
-            min=1,
-            metavar="N",
-            help="Train N > 1 teachers of one split, as OUT/0, OUT/1, …",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
-    min_val: Annotated[
-        float | None,
-        typer.Option(
-            "--min-val",
-            min=0,
-            max=1,
-            metavar="X",
-            help="Leave with 6 if the validation score is below X, a fraction.",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
+    seeds: own.Seeds = None,
+    min_val: own.MinVal = None,
     config: o.Config = None,
     sets: o.Sets = None,
     device: o.Device = "auto",

@@ -1,4 +1,4 @@
-"""The options that several commands share, frozen by a snapshot test."""
+"""The options that several commands share, frozen by a snapshot test; modules hold those of one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,9 @@ import typer
 MODEL, RUNTIME, OUTPUT, INPUTS = "Model and training", "Runtime", "Output", "Inputs"
 
 GraphPath = Annotated[Path, typer.Argument(metavar="GRAPH", help="A graph artefact.")]
+StudentPath = Annotated[
+    Path, typer.Argument(metavar="STUDENT", help="A student, or a hub folder of one.")
+]
 GraphOption = Annotated[
     Path, typer.Option("--graph", metavar="DIR", help="The graph artefact.", rich_help_panel=INPUTS)
 ]
