@@ -28,6 +28,7 @@ def evaluate(
     max_p50_ms: own.MaxP50 = None,
     out: o.Out = None,
     as_json: o.Json = False,
+    quiet: o.Quiet = False,
     force: o.Force = False,
 ) -> None:
     """Score a student on its split, beside its teacher; or a teacher alone.
@@ -86,7 +87,7 @@ def evaluate(
         raise UsageError(f"{models[0]} is no teacher: one student at a time", "name one alone")
     else:
         sources = Sources(models[0], graph, cache, teachers)
-        with progress(quiet=False) as show:
+        with progress(quiet) as show:
             result = run(
                 sources,
                 out,

@@ -211,6 +211,20 @@ def test_quiet_says_nothing_and_plain_says_lines(home: Path, tmp_path: Path) -> 
     assert plain.stdout == f"{tmp_path / 'b'}\n"
 
 
+def test_a_quiet_evaluation_says_nothing_on_stderr_and_the_same_on_stdout(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("g2t.evaluate.latency.SECONDS", 0.0)
+    words = ["eval", str(home / "student"), "--graph", str(home / "graph")]
+    plain = CliRunner().invoke(app, [*words, "--latency"])
+    quiet = CliRunner().invoke(app, [*words, "--latency", "--quiet"])
+    assert "latency step=2/2" in plain.stderr
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+    assert g2t(*words, "-q", "--json") == g2t(*words, "--json")
+    slow = CliRunner().invoke(app, [*words, "-q", "--max-p50-ms", "0"])
+    assert (slow.exit_code, slow.stderr.startswith("error: ")) == (6, True)
+
+
 def test_recipes_are_listed_shown_and_copied(tmp_path: Path) -> None:
     assert g2t("recipe", "ls").split() == recipe_names()
     assert g2t("recipe", "show", "cora") == recipe_text("cora")
