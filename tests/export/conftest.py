@@ -7,8 +7,19 @@ from typing import Any
 
 import pytest
 
+from g2t.cache.reader import Cache
 from g2t.teacher.store import open_teacher
-from tests.export.graphs import Kind, Taught, Teach, odd_graph, store, write_teacher
+from tests.export.graphs import (
+    EVERYTHING,
+    PLAIN,
+    Kind,
+    Taught,
+    Teach,
+    odd_graph,
+    store,
+    write_teacher,
+)
+from tests.export.several import ALL, together
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,3 +48,21 @@ def teach(tmp_path_factory: pytest.TempPathFactory) -> Teach:
         return made[key]
 
     return teach
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Taught]:
+    """Of different kinds, depths and widths; the second saw features that the others did not."""
+    folder = tmp_path_factory.mktemp("three")
+    graph = store(odd_graph(kind="words"), folder / "g")
+    return [
+        write_teacher(graph, folder / "t1", "gcn", **PLAIN),
+        write_teacher(graph, folder / "t2", "gat", features="raw", **EVERYTHING),
+        write_teacher(graph, folder / "t3", "sage", **{**PLAIN, "layers": 3}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(three: list[Taught], tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """The three in one cache, with all signals."""
+    return together(three, tmp_path_factory.mktemp("made") / "c", signals=ALL)
