@@ -1,7 +1,7 @@
 """Caches of every kind of tensor, written without a teacher: what they hold is known exactly."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,12 @@ from g2t.cache.format import (
 )
 from g2t.cache.reader import Cache
 from g2t.cache.writer import CacheWriter
+from g2t.graph.bundle import read_graph
 from g2t.graph.csr import Csr, compact, from_pairs
+from g2t.graph.importing import import_graph
+from g2t.runtime import Silent
 from g2t.stage import Stage
+from tests.cache import outside
 
 NODES, WIDTH, CLASSES, SHARD_ROWS = 50, 12, 5, 20
 
@@ -158,3 +162,29 @@ def make_cache(tmp_path: Path) -> MakeCache:
         return Made(out, values)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated graph, for answers of a teacher from elsewhere."""
+    out = tmp_path_factory.mktemp("graph") / "graph"
+    csbm = {
+        "nodes": outside.NODES,
+        "degree": 5.0,
+        "classes": outside.CLASSES,
+        "features": 8,
+        "noise": 0.3,
+    }
+    return import_graph("synthetic:csbm", out, csbm, None, Silent(), False).path
+
+
+@pytest.fixture(scope="session")
+def named_path(graph_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same graph with ids of the user's own, and sparse features."""
+    graph = read_graph(graph_path)
+    assert isinstance(graph.features, Tensor)
+    features = graph.features.clone()
+    features[features.abs() < features.abs().quantile(0.9)] = 0
+    ids = tuple(f"paper {node:03d}" for node in range(outside.NODES))
+    named = replace(graph, features=compact(features), ids=ids)
+    return outside.store(named, tmp_path_factory.mktemp("named") / "graph")
