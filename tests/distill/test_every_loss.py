@@ -16,7 +16,7 @@ from g2t.graph.importing import import_graph
 from g2t.runtime import Silent
 from g2t.student.base import TrainSettings
 from g2t.teacher.train import teach
-from tests.distill.test_train import metrics, payload
+from tests.distill.small import metrics, payload
 
 GRAPH = {"nodes": 120, "degree": 6.0, "classes": 3, "features": 6}
 TEACH: dict[str, Any] = {
