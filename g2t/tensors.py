@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +44,38 @@ def set_mode(path: Path) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a file of ours; raises IntegrityError if it is missing or damaged."""
+    """Read all tensors of a file of ours.
+
+    Raises IntegrityError if it is missing or damaged, InputError where it cannot be read.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def load_facts(path: Path) -> Any:
+    """Read the facts in a file's header; raises IntegrityError if there are none, or no file."""
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    try:
+        return json.loads(metadata["g2t"])
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(f"{path} has no readable header: {error}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file as safetensors does, with errors of ours."""
+    missing = IntegrityError(f"{path} is missing from its artefact")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing from its artefact") from None
-    except RuntimeError:  # torch opens the file once more, and another process may have been faster
-        if path.exists():
+        raise missing from None
+    except RuntimeError as error:  # torch opens it a second time, and it may be gone by then
+        if os.strerror(errno.ENOENT) not in str(error):
             raise
-        raise IntegrityError(f"{path} is missing from its artefact") from None
+        raise missing from None
     except SafetensorError as error:
         raise IntegrityError(f"{path} is damaged: {error}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-
-
-def load_facts(path: Path) -> Any:
-    """Read the facts in a file's header; raises IntegrityError if there are none."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {})["g2t"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise IntegrityError(f"{path} has no readable header: {error}") from None
