@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench slow
+.PHONY: demo test lint slow
 
 demo: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/g2t run recipe:demo --graph data/demo --seeds 0:3 --out runs/demo
@@ -22,9 +22,6 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-bench: $(VENV)/installed
-	for script in tests/bench/*.py; do $(BIN)/python $$script || exit 1; done
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
