@@ -65,6 +65,14 @@ def log_probabilities(task: Task, logits_BC: Tensor) -> Tensor:
     return logits_BC.log_softmax(1)
 
 
+def logits_of(task: Task, log_p_BO: Tensor) -> Tensor:
+    """Return the logits [B, C] of log p as `log_probabilities` gives it."""
+    if task != "multilabel":
+        return log_p_BO
+    yes_BC, no_BC = log_p_BO.chunk(2, 1)
+    return yes_BC - no_BC
+
+
 def probabilities(task: Task, logits_BC: Tensor) -> Tensor:
     """Return the probability of every class, or of every label by itself, [B, C]."""
     return logits_BC.sigmoid() if task == "multilabel" else logits_BC.softmax(1)
@@ -88,11 +96,7 @@ def mean_logits(
             for logits_BC, share in zip(members, shares, strict=True)
         ]
     )
-    mean: Tensor = torch.logsumexp(logs_MBC, 0)
-    if task != "multilabel":
-        return mean
-    yes_BC, no_BC = mean.chunk(2, 1)
-    return yes_BC - no_BC
+    return logits_of(task, torch.logsumexp(logs_MBC, 0))
 
 
 def entropy(task: Task, logits_BC: Tensor) -> Tensor:

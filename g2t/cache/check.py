@@ -17,7 +17,6 @@ from g2t.cache.reader import Cache
 from g2t.cache.rules import fault_of
 from g2t.errors import IntegrityError
 from g2t.files import REMAKE, shown
-from g2t.graph.csr import Csr
 from g2t.task import labelled
 
 
@@ -78,11 +77,10 @@ def _check_projection(cache: Cache) -> None:
 
 def _check_rows(cache: Cache) -> None:
     """Check the graph part: ids ascend, every set of rows and every label is in range."""
+    sound = cache.edges.is_valid()
     faults = {
         "node ids are not ascending: rows were permuted or repeated": not _ascends(cache.ids),
-        "the edges are no sparse rows, or one leads out of the cache's rows": not _is_csr(
-            cache.edges
-        ),
+        "the edges are no sparse rows, or one leads out of the cache's rows": not sound,
         "the degrees are not those of the edges": not torch.equal(
             cache.graph["degrees"], cache.edges.counts_N
         ),
@@ -101,15 +99,6 @@ def _check_rows(cache: Cache) -> None:
 def _ascends(ids: Tensor) -> bool:
     first = ids[:1]
     return bool((ids.diff() > 0).all()) and bool((first >= 0).all())
-
-
-def _is_csr(edges: Csr) -> bool:
-    if not edges.has_valid_starts():
-        return False
-    if len(edges.column_E) == 0:
-        return True
-    low, high = edges.column_E.aminmax()
-    return 0 <= int(low) <= int(high) < edges.width
 
 
 def _are_parts(cache: Cache) -> bool:

@@ -147,7 +147,7 @@ class Cache:
             tensors.get("features.value"),
             entry.width,
         )
-        if not rows.has_valid_starts() or not _inside(rows.column_E, entry.width):
+        if not rows.is_valid():
             raise IntegrityError(f"{path} holds no sparse rows of {entry.width} columns", REMAKE)
         if rows.value_E is not None and not is_finite(rows.value_E):
             raise IntegrityError(f"{path}: {entry.name} holds NaN or infinite values", REMAKE)

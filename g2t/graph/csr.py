@@ -57,6 +57,15 @@ class Csr:
         values = self.column_E if self.value_E is None else self.value_E
         return ascending and int(self.start_N[-1]) == len(self.column_E) == len(values)
 
+    def is_valid(self) -> bool:
+        """Tell whether the starts are valid and every entry stands in one of the columns."""
+        if not self.has_valid_starts():
+            return False
+        if len(self.column_E) == 0:
+            return True
+        low, high = self.column_E.aminmax()
+        return 0 <= int(low) <= int(high) < self.width
+
     def rows(self, index_B: Tensor) -> "Csr":
         """Return the rows `index_B`, in that order."""
         first_B = self.start_N[index_B]

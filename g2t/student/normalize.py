@@ -47,10 +47,15 @@ class Normalize(nn.Module):
         if self.kind == "standard":
             assert isinstance(features, Tensor)
             return (features.float() - self.shift) * self.scale
-        factor_N = self.scale / _norms(features).clamp(min=1e-12)
-        if isinstance(features, Csr):
-            return features.scaled(factor_N)
-        return features.float() * factor_N[:, None]
+        return to_length(features, self.scale)
+
+
+def to_length(features: Features, length: Tensor | float) -> Features:
+    """Return rows of one l2 norm; those without an entry stay zero."""
+    factor_N = length / _norms(features).clamp(min=1e-12)
+    if isinstance(features, Csr):
+        return features.scaled(factor_N)
+    return features.float() * factor_N[:, None]
 
 
 def _norms(features: Features) -> Tensor:
