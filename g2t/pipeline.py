@@ -11,6 +11,7 @@ from typing import Any
 
 from g2t.artifact import RECORD, read_json, write_json
 from g2t.config import layered, validate
+from g2t.distill.choice import check_memory
 from g2t.distill.settings import distill_settings, signals_of
 from g2t.distill.train import distill
 from g2t.errors import InputError
@@ -33,6 +34,9 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
     check_name(recipe.split)
     first, *others = map(teach_settings, recipe.kinds)
     own = {"split", "setting", "seed"}
+    students = {name: distill_settings(recipe.student(name)) for name in recipe.students}
+    for student in students.values():
+        check_memory(student, recipe.setting)
     return {
         "source": recipe.source,
         **recipe.protocol,
@@ -41,8 +45,8 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
         "beside": [other.model_dump(mode="json", exclude=own) for other in others],
         "export": export_settings(recipe).model_dump(mode="json"),
         "students": {
-            name: distill_settings(recipe.student(name)).model_dump(mode="json", exclude={"seed"})
-            for name in recipe.students
+            name: student.model_dump(mode="json", exclude={"seed"})
+            for name, student in students.items()
         },
     }
 

@@ -13,9 +13,12 @@ from g2t.errors import UsageError
 FROM_LAYERS = frozenset({"layers", "pre_layers", "edge_scores", "codes"})
 FROM_TEACHER = frozenset({"layers", "pre_layers", "logits", "reliability"})
 
+#: Who asks for what no loss does.
+OTHERS = {"layers": "the start of the landmarks", "logits": "model.memory"}
+
 
 def needs_of(settings: DistillSettings[Any, Any, Any], cache: Cache) -> frozenset[str]:
-    """Return what the losses need and, to place the landmarks of a taught student, the layers.
+    """Return what the losses need, layers to place landmarks by, and logits to remember.
 
     Raises UsageError where a loss needs hidden layers and the teacher has none, or where the cache
     lacks something, with the command that adds it.
@@ -44,11 +47,11 @@ def _lacks(cache: Cache, signal: str) -> bool:
 def _not_there(
     cache: Cache, by_loss: Mapping[str, frozenset[str]], missing: Sequence[str]
 ) -> UsageError:
-    """Name what is missing and who asks for it; where no loss does, the landmarks do."""
+    """Name what is missing and who asks for it."""
     said, added = [], []
     for signal in missing:
         losses = [name for name, needs in by_loss.items() if signal in needs]
-        asking = ", ".join(losses) or "the start of the landmarks"
+        asking = ", ".join(losses) or OTHERS[signal]
         said.append(f"{signal.replace('_', ' ')} (for {asking})")
         # The name of a loss stands for what it needs as it comes.
         names = [name for name in losses if signal in signals_for([name])]

@@ -100,7 +100,7 @@ def distill_settings(values: Mapping[str, Any]) -> DistillSettings[Any, Any, Any
 
 def check_second(settings: DistillSettings[Any, Any, Any], second: str) -> None:
     """Raise UsageError where no loss reads what a second teacher says."""
-    if "logits" not in signals_of(settings):
+    if all("logits" not in needs for needs in needs_by_loss(settings.losses()).values()):
         raise UsageError(
             f"no loss reads what student {second} says", "choose one of logits, such as soft"
         )
@@ -143,11 +143,13 @@ def signals_of(settings: DistillSettings[Any, Any, Any]) -> frozenset[str]:
     """Return the signals that a training run reads of a cache.
 
     A student with landmarks that learns from a teacher starts at the teacher's layers, if it has
-    any.
+    any; one with a memory keeps the teacher's logits.
     """
     needs = needs_by_loss(settings.losses()).values()
     found = frozenset[str]().union(*needs) & set(SIGNALS)
-    return found | {"layers"} if found and hasattr(settings.model, "landmarks") else found
+    if found and hasattr(settings.model, "landmarks"):
+        found |= {"layers"}
+    return found | {"logits"} if settings.model.memory else found
 
 
 def needs_by_loss(losses: Mapping[str, LossSettings]) -> dict[str, frozenset[str]]:

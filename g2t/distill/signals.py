@@ -149,20 +149,20 @@ def open_signals(
         cache.edges if "edges" in needs else None,
         score_E,
         frozenset(far),
-        _shown(cache) if holds_out(cache, options) else None,
+        shown_rows(cache) if holds_out(cache.manifest.split.setting, options) else None,
         second_NC,
         second_share,
         cache.manifest.task,
     )
 
 
-def holds_out(cache: Cache, options: TrainSettings) -> bool:
+def holds_out(setting: str, options: TrainSettings) -> bool:
     """Tell whether validation rows are kept out of every loss."""
     chosen = options.hold_out_val
-    return cache.manifest.split.setting == "production" if chosen is None else chosen
+    return setting == "production" if chosen is None else chosen
 
 
-def _shown(cache: Cache) -> Tensor:
+def shown_rows(cache: Cache) -> Tensor:
     """Tell of every row whether it is no validation row, bool [N]."""
     shown_N = torch.ones(cache.rows, dtype=torch.bool)
     shown_N[cache.parts.val] = False

@@ -16,6 +16,7 @@ from g2t.averaging import average, fair_share
 from g2t.cache.check import open_cache
 from g2t.cache.reader import Cache
 from g2t.checkpoint import Checkpoint, check_finite
+from g2t.distill.choice import best_memory, better_by_vote, check_memory, scored, worth
 from g2t.distill.lesson import Lesson, prepare
 from g2t.distill.needs import needs_of, tensors_read
 from g2t.distill.objective import REBALANCE_STEPS
@@ -24,7 +25,6 @@ from g2t.distill.second import open_second
 from g2t.distill.settings import DistillSettings, asked_of, check_second, distill_settings
 from g2t.distill.together import answers_together, check_shared, study_together
 from g2t.errors import UsageError
-from g2t.metrics import score
 from g2t.network import write_network
 from g2t.ranks import ALONE, Ranks
 from g2t.runtime import (
@@ -38,15 +38,11 @@ from g2t.runtime import (
 )
 from g2t.schedule import rate_factor
 from g2t.stage import Stage
-from g2t.student.base import Inputs, Student, TrainSettings, answers
+from g2t.student.base import Inputs, TrainSettings
 from g2t.student.store import TrainedStudent
-from g2t.task import task_loss
 
 #: Weight of the epochs before in the running mean of validation scores.
 RANK_DECAY = 0.8
-
-#: Worth of the validation loss beside the score.
-TIE_BREAK = 0.01
 
 #: Steps per epoch at least: a small graph in one batch would get too few.
 LEAST_STEPS = 4
@@ -112,6 +108,7 @@ def plan_student(
             "add --second STUDENT with its path",
         )
     cache = open_cache(cache_path)
+    check_memory(settings, cache.manifest.split.setting)
     needs = needs_of(settings, cache)
     inputs = tensors_read(cache, needs, getattr(settings.model, "hops", 0))
     teaching = None
@@ -169,7 +166,7 @@ def _train(
             stage.log({"epoch": epoch, **means, **scores, "val_loss": val_loss})
             progress.update("distill", epoch + 1, options.epochs, {**means, **scores})
             # Validation sets are small: the running mean decides, so no lucky epoch wins.
-            rank = _rank(val, val_loss)
+            rank = worth(val, val_loss)
             state["rank"] = rank + RANK_DECAY * (state.get("rank", rank) - rank)
             if state["rank"] > state["best"].get("rank", float("-inf")):
                 found = {"epoch": epoch, "val": val, "val_loss": val_loss}
@@ -179,12 +176,15 @@ def _train(
                 break
             state |= {"epoch": epoch, "done": 0, "means": {}}
     student.load_state_dict(best_weights)
-    votes = _better_by_vote(student, lesson.inputs, cache)
+    chosen: dict[str, Any] = {"votes": better_by_vote(student, lesson.inputs, cache)}
+    if settings.model.memory:
+        student.memory = best_memory(student, lesson.inputs, cache, settings.model.memory)
+        chosen["memory"] = None if student.memory is None else student.memory.facts.model_dump()
     if ranks.first:
-        write_network(stage.path, {**lesson.facts, "votes": votes}, student.cpu())
+        write_network(stage.path, {**lesson.facts, **chosen}, student.cpu())
     best = state["best"]
     found = {key: best[key] for key in ("epoch", "val", "val_loss")}
-    return {**found, "rows_per_step": size, "votes": votes}
+    return {**found, "rows_per_step": size, **chosen}
 
 
 def _learn(
@@ -238,26 +238,6 @@ def _validate(lesson: Lesson, cache: Cache, ranks: Ranks) -> tuple[float, ...]:
     The first two are means over 0 … K hops at hand, by which epochs are compared.
     """
     said = answers_together(ranks, lesson.averaged, lesson.inputs, cache.parts.val)
-    scores, losses = zip(*(_scored(logits_BC, cache) for logits_BC in said), strict=True)
+    scores, losses = zip(*(scored(logits_BC, cache) for logits_BC in said), strict=True)
     means = sum(scores) / len(scores), sum(losses) / len(losses)
     return ranks.numbers_of_first(*means, scores[-1])
-
-
-def _scored(logits_BC: Tensor, cache: Cache) -> tuple[float, float]:
-    """Return metric and cross-entropy of what is said of the validation nodes."""
-    logits, labels = logits_BC.cpu(), cache.labels[cache.parts.val]
-    loss = task_loss(cache.manifest.task, logits, labels).item()
-    return score(cache.manifest.metric, logits, labels), loss
-
-
-def _better_by_vote(student: Student, inputs: Inputs, cache: Cache) -> bool:
-    """Tell whether the mean over 0 … K hops is better on validation than all K alone."""
-    if student.hops == 0:
-        return False
-    said = answers(student, inputs, cache.parts.val, range(student.hops + 1))
-    return _rank(*_scored(torch.stack(said).mean(0), cache)) > _rank(*_scored(said[-1], cache))
-
-
-def _rank(val: float, val_loss: float) -> float:
-    """Return what validation ranks by: the score, which is coarse, and the loss where it ties."""
-    return val - TIE_BREAK * val_loss

@@ -77,20 +77,19 @@ def alone(
         induced(graph.edges, split.nodes),
         None,
     )
-    if isinstance(student, Landmark):
-        fast = Settled(copy.deepcopy(student).to(device))
-
-        def ask(place_B: Tensor) -> tuple[Tensor, int]:
-            return fast(take_rows(inputs.features, place_B).to(device))[0], len(place_B)
-
-        return ask
     model = copy.deepcopy(student).to(device).eval()
+    fast = Settled(model) if isinstance(model, Landmark) else None
 
-    def ask_whole(place_B: Tensor) -> tuple[Tensor, int]:
-        fetched = Inputs(take_rows(inputs.features, place_B)).to(device)
-        return answers(model, fetched, torch.arange(len(place_B)), (None,))[0], len(place_B)
+    @torch.inference_mode()
+    def ask(place_B: Tensor) -> tuple[Tensor, int]:
+        fetched = Inputs(take_rows(inputs.features, place_B).to(device))
+        every_B = torch.arange(len(place_B), device=device)
+        if fast is None:
+            return answers(model, fetched, every_B, (None,))[0], len(place_B)
+        said_BC, _ = fast(fetched.features)
+        return model.recall(said_BC, fetched, every_B, None), len(place_B)
 
-    return ask_whole
+    return ask
 
 
 class Hops:

@@ -111,10 +111,17 @@ def _reads(student: ServedStudent) -> str:
     names = student.feature_names
     named = "" if names is None else f" ({', '.join(names[:20])}{' …' if len(names) > 20 else ''})"
     of_graph = READS.get(student.name, "up to {hops} hops").format(hops=student.hops)
-    return (
-        f"- Features: {student.width} {kind} columns{named}, raw; it scales them itself.\n"
-        f"- Of the graph: {of_graph}."
-    )
+    lines = [
+        f"Features: {student.width} {kind} columns{named}, raw; it scales them itself.",
+        f"Of the graph: {of_graph}.",
+    ]
+    if (memory := student.facts.get("memory")) is not None:
+        lines.append(
+            f"Of its memory: {memory['rows']} nodes of its graph, and what the teacher says of the "
+            f"{memory['nearest']} most alike, {memory['share']:.0%} of an answer without edges. "
+            "Their features stand in its weights, to be read by whoever has them."
+        )
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _lineage(student: ServedStudent) -> str:

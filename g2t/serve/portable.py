@@ -31,7 +31,8 @@ OUTPUTS = ("logits", "probabilities", "embedding")
 class Portable(nn.Module):
     """A student that reads plain tensors; features are normalised and projected inside.
 
-    Raises InputError for a student that reads single neighbours, which no input holds.
+    Raises InputError for a student that reads single neighbours, which no input holds, and for one
+    that remembers nodes.
     """
 
     def __init__(self, student: ServedStudent) -> None:
@@ -41,6 +42,12 @@ class Portable(nn.Module):
                 f"student {student.path} reads tokens of single neighbours, for which an exported "
                 "model has no input",
                 "serve it with g2t predict, or distil one with model.neighbours=0",
+            )
+        if student.model.memory is not None:
+            raise InputError(
+                f"student {student.path} asks the nodes that it remembers, which an exported model "
+                "does not hold",
+                "serve it with g2t predict, or distil one with model.memory=0",
             )
         self.student = student.model.eval()
         self.task, self.width, self.hops = student.task, student.width, student.hops

@@ -177,9 +177,11 @@ class ServedStudent:
     ) -> tuple[Tensor, Tensor]:
         """Return logits [B, C] and the last block's embeddings [B, D] of some nodes."""
         if self._settled is not None:
-            return self._settled(take_rows(inputs.features, index_B))
-        output = self.model.answer(self.model.embed(inputs, index_B), hops_B)
-        return output.logits_BC, output.blocks[-1]
+            logits_BC, state_BD = self._settled(take_rows(inputs.features, index_B))
+        else:
+            output = self.model.answer(self.model.embed(inputs, index_B), hops_B)
+            logits_BC, state_BD = output.logits_BC, output.blocks[-1]
+        return self.model.recall(logits_BC, inputs, index_B, hops_B), state_BD
 
     @cached_property
     def _settled(self) -> Settled | None:

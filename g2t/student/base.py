@@ -15,9 +15,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from g2t.config import Settings
-from g2t.graph.csr import Csr, Features, is_bag_of_words
+from g2t.graph.csr import Csr, Features, is_bag_of_words, take_rows
 from g2t.graph.structure import Propagation
 from g2t.schedule import Schedule
+from g2t.student.memory import Memory
 from g2t.student.normalize import Normalize
 from g2t.units import Size
 
@@ -29,6 +30,12 @@ class ModelSettings(Settings):
     dropout: float = Field(0.3, ge=0, lt=1)
     input_dropout: float | None = Field(
         None, ge=0, lt=1, description="share of input entries dropped; unset: by kind of features"
+    )
+    memory: int = Field(
+        0,
+        ge=0,
+        description="remembered nodes most alike, of which a node without hops at hand is told "
+        "what the teacher says, by a share that held-out validation chooses; 0: remember none",
     )
 
 
@@ -160,10 +167,13 @@ class Student(nn.Module):
     normalize: Normalize
     #: A fixed projection [F, W] that features go through first, of a cache that was made with one.
     basis: Tensor | None
+    #: What nodes without a hop at hand are told; None where nothing is remembered.
+    memory: Memory | None
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("basis", None)
+        self.memory = None
 
     def read(self, features: Features) -> Features:
         """Return what the student reads of features: themselves, or their projection [N, W]."""
@@ -188,6 +198,10 @@ class Student(nn.Module):
         A student without hops looks at neither edges nor tokens.
         """
         return Inputs(self.normalize(features))
+
+    def own(self, inputs: Inputs, index_B: Tensor) -> Features:
+        """Return what a memory compares of some nodes: their own features as they are read."""
+        return take_rows(inputs.features, index_B)
 
     def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
         """Return the tokens of some nodes, [B, T, D]."""
@@ -216,6 +230,23 @@ class Student(nn.Module):
             return replace(output, logits_BC=logits_KBC[-1])
         row_B = torch.arange(len(tokens_BTD), device=tokens_BTD.device)
         return replace(output, logits_BC=logits_KBC[hops_B, row_B])
+
+    def recall(
+        self, said_BC: Tensor, inputs: Inputs, index_B: Tensor, hops_B: Tensor | None
+    ) -> Tensor:
+        """Return logits, those of nodes without a hop at hand mixed with what is remembered.
+
+        `hops_B` as `answer` takes them. What a trained student answers goes through here; what it
+        says while it trains does not.
+        """
+        if self.memory is None:
+            return said_BC
+        alone_B = torch.full_like(index_B, self.hops) == 0 if hops_B is None else hops_B == 0
+        if not bool(alone_B.any()):
+            return said_BC
+        mixed_BC = said_BC.clone()
+        mixed_BC[alone_B] = self.memory(self.own(inputs, index_B[alone_B]), said_BC[alone_B])
+        return mixed_BC
 
     def draw_hops(self, index_B: Tensor) -> Tensor | None:
         """Draw the hops at hand for each node of a training batch; None where there are none."""
@@ -262,8 +293,8 @@ def answers(
 ) -> list[Tensor]:
     """Return logits for some nodes, [B, C], for each number of hops at hand (None: all).
 
-    Those of a student that votes are means over all fewer hops. Nodes are embedded once, `CHUNK`
-    at a time.
+    Those of a student that votes are means over all fewer hops; what one remembers is in those of
+    no hop. Nodes are embedded once, `CHUNK` at a time.
     """
     if student.training:
         student.eval()  # walks over all modules: as long as an answer for one node
@@ -274,8 +305,10 @@ def answers(
         tokens_BTD = student.embed(inputs, index_C)
         voted_KBC = student.by_hops(tokens_BTD) if student.votes else None
         for part, count in zip(parts, asked, strict=True):
+            hops_C = torch.full_like(index_C, count)
             if voted_KBC is not None:
-                part.append(voted_KBC[count])
+                said_BC = voted_KBC[count]
             else:
-                part.append(student(tokens_BTD, torch.full_like(index_C, count)).logits_BC)
+                said_BC = student(tokens_BTD, hops_C).logits_BC
+            part.append(student.recall(said_BC, inputs, index_C, hops_C))
     return [torch.cat(part) for part in parts]

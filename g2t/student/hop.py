@@ -136,6 +136,13 @@ class Hop(Student):
             return hops_NTF
         return torch.cat([hops_NTF, hops_NTF[:, :-1] - hops_NTF[:, 1:]], 1)
 
+    def own(self, inputs: Inputs, index_B: Tensor) -> Features:
+        """Return the own features of some nodes, dense ones standardised as the first token."""
+        if isinstance(inputs.features, Csr):
+            return inputs.features.rows(index_B)
+        assert inputs.tokens is not None
+        return inputs.tokens[:, 0][index_B]
+
     def embed(self, inputs: Inputs, index_B: Tensor) -> Tensor:
         """Return the tokens of some nodes and the parts of their neighbours, [B, T, D]."""
         near_BS = torch.full((len(index_B), 0), -1, device=index_B.device)

@@ -11,6 +11,7 @@ from g2t.config import look_up
 from g2t.network import read_network
 from g2t.student import STUDENTS
 from g2t.student.base import Student
+from g2t.student.memory import blank
 
 SCHEMA = "g2t.student/1"
 
@@ -45,6 +46,8 @@ def build(facts: dict[str, Any]) -> Student:
     if features.get("projected_from") is not None:
         model.basis = torch.zeros(features["projected_from"], features["width"])
     model.votes = facts.get("votes", False)
+    if facts.get("memory") is not None:
+        model.memory = blank(facts["memory"], features, len(facts["classes"]), facts["task"])
     return model
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from g2t.cache.check import open_cache
-from g2t.distill.train import _better_by_vote, distill
+from g2t.distill.choice import better_by_vote
+from g2t.distill.train import distill
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph
 from g2t.metrics import score
@@ -58,7 +59,7 @@ def test_the_mean_is_taken_where_it_is_better_on_validation(
         manifest=SimpleNamespace(metric="accuracy", task="multiclass"),
     )
     inputs = Inputs(torch.zeros(2, 1))
-    assert _better_by_vote(Said([without, with_one]), inputs, cache) is expected
+    assert better_by_vote(Said([without, with_one]), inputs, cache) is expected
 
 
 def test_the_choice_is_that_of_validation_and_decides_what_is_answered(tmp_path: Path) -> None:

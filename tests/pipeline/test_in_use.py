@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from g2t.artifact import open_artifact
@@ -23,6 +24,8 @@ from g2t.runtime import Silent
 from g2t.serve import load_student
 from g2t.serve.near import NARROW
 from g2t.serve.nodes import nodes_of_graph
+from g2t.student.memory import Memory
+from g2t.student.normalize import to_length
 from g2t.teacher.train import teach
 
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -73,11 +76,18 @@ def command(folder: Path, student: str, *more: str) -> list[str]:
     return ["eval", str(folder / student), *inputs, *more]
 
 
+@pytest.mark.parametrize("remembers", [False, True])
 @pytest.mark.parametrize("name", STUDENTS)
-def test_what_is_timed_are_the_answers_that_are_scored(dense: Path, name: str) -> None:
+def test_what_is_timed_are_the_answers_that_are_scored(
+    dense: Path, name: str, remembers: bool
+) -> None:
     setup = Setup(dense / "graph", dense / "cache", dense / "teacher")
     case = open_case(dense / name, setup)
     student = case.student.model
+    if remembers:
+        rows = to_length(torch.randn(9, 6), 1.0)
+        assert isinstance(rows, Tensor)
+        student.memory = Memory(rows, torch.randn(9, 3), 2, 0.5, "multiclass")
     models = served(case, CPU)
     counts = (student.hops, 0) if student.hops else (None,)
     wanted = Asked(student, setup.graph, case.split, None).answers(*counts)

@@ -9,6 +9,7 @@ import torch
 
 from g2t.network import write_network
 from g2t.stage import Stage
+from g2t.student.memory import Memory
 from g2t.student.store import SCHEMA, build
 
 #: Make a student's folder: kind, and what differs from a dense one of four named columns.
@@ -26,6 +27,7 @@ def make(tmp_path: Path) -> Make:
         names: tuple[str, ...] | None = None,
         classes: tuple[str, ...] = ("cat", "dog", "owl"),
         task: str = "multiclass",
+        memory: Memory | None = None,
         **model: Any,
     ) -> Path:
         torch.manual_seed(0)
@@ -53,6 +55,8 @@ def make(tmp_path: Path) -> Make:
         if kind == "dense":
             network.normalize.shift.uniform_(-1, 1)
             network.normalize.scale.uniform_(0.5, 2)
+        if memory is not None:
+            network.memory, facts["memory"] = memory, memory.facts.model_dump()
         out = tmp_path / f"student-{student}-{kind}-{task}"
         with Stage(out, "student", {"seed": 0}, {}, 0) as stage:
             write_network(stage.path, facts, network)
