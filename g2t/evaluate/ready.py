@@ -79,9 +79,15 @@ def alone(
     )
     model = copy.deepcopy(student).to(device).eval()
     fast = Settled(model) if isinstance(model, Landmark) else None
+    if fast is not None and model.memory is None:
+
+        def ask(place_B: Tensor) -> tuple[Tensor, int]:
+            return fast(take_rows(inputs.features, place_B).to(device))[0], len(place_B)
+
+        return ask
 
     @torch.inference_mode()
-    def ask(place_B: Tensor) -> tuple[Tensor, int]:
+    def ask_whole(place_B: Tensor) -> tuple[Tensor, int]:
         fetched = Inputs(take_rows(inputs.features, place_B).to(device))
         every_B = torch.arange(len(place_B), device=device)
         if fast is None:
@@ -89,7 +95,7 @@ def alone(
         said_BC, _ = fast(fetched.features)
         return model.recall(said_BC, fetched, every_B, None), len(place_B)
 
-    return ask
+    return ask_whole
 
 
 class Hops:
