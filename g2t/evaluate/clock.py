@@ -38,9 +38,9 @@ def timed(ask: Callable[[T], R], question: T, device: torch.device) -> tuple[Too
             end.record()
         end.synchronize()
         return Took(float(start.elapsed_time(end)), None), answer
-    began, worked = time.perf_counter(), time.process_time()
+    worked, began = time.process_time(), time.perf_counter()
     answer = ask(question)
-    busy, ended = time.process_time() - worked, time.perf_counter()
+    ended, busy = time.perf_counter(), time.process_time() - worked
     return Took(1000 * (ended - began), 1000 * busy), answer
 
 

@@ -56,14 +56,17 @@ MOST, TURN, WARM, SECONDS = 200, 5, 3, 20.0
 TAIL = 100
 
 
-def latency_of(case: Case, device: str, progress: Progress) -> dict[str, Any]:
-    """Measure a student and its teachers, `g2t.latency/1`; raises MissingExtra without the device.
+def latency_of(
+    case: Case, device: str, progress: Progress, beside: Sequence[Served] = ()
+) -> dict[str, Any]:
+    """Measure a student, its teachers, and models `beside` these, as `g2t.latency/1`.
 
-    Takes about half a minute at most for each of three batches, more only where a few calls do. In
-    memory every model has its own copy of the features as it reads them.
+    Those beside are told last. Raises MissingExtra without the device. Takes about half a minute at
+    most for each of three batches, more only where a few calls do. In memory every model has its
+    own copy of the features as it reads them.
     """
     where = choose_device(device)
-    models, count = served(case, where), len(case.split.whole.nodes)
+    models, count = [*served(case, where), *beside], len(case.split.whole.nodes)
     sizes = sorted({min(size, count) for size in SIZES})
     rows: list[list[dict[str, Any]]] = [[] for _ in models]
     for done, size in enumerate(sizes, 1):

@@ -160,7 +160,9 @@ def is_bag_of_words(features: Features) -> bool:
 
 def take_rows(features: Features, index_B: Tensor) -> Features:
     """Return some rows of dense or sparse features, in the order of the index."""
-    return features.rows(index_B) if isinstance(features, Csr) else features[index_B]
+    if isinstance(features, Csr):
+        return features.rows(index_B)
+    return features.index_select(0, index_B)  # half the time of features[index_B]
 
 
 def from_pairs(source_E: Tensor, target_E: Tensor, nodes: int) -> Csr:

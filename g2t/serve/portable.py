@@ -23,6 +23,8 @@ from g2t.graph.structure import project_dense, propagation
 from g2t.serve.features import EdgesLike, FeaturesLike, as_edges, as_features, no_edges
 from g2t.serve.student import ServedStudent
 from g2t.student.hop import Hop
+from g2t.student.landmark import Landmark
+from g2t.student.settled import Settled
 from g2t.task import probabilities
 
 OUTPUTS = ("logits", "probabilities", "embedding")
@@ -52,6 +54,7 @@ class Portable(nn.Module):
         self.student = student.model.eval()
         self.task, self.width, self.hops = student.task, student.width, student.hops
         self.sparse = student.kind == "csr"
+        self.settled = Settled(student.model) if isinstance(student.model, Landmark) else None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, probabilities and the last block's embedding."""
@@ -61,9 +64,12 @@ class Portable(nn.Module):
             tokens_BTD = self._gathered(*rows)
         else:
             tokens_BTD = self._tokens(self._dense(*rows) if self.sparse else rows[0])
-        output = self.student.answer(tokens_BTD, hops_B)
-        logits_BC = output.logits_BC
-        return logits_BC, probabilities(self.task, logits_BC), output.blocks[-1]
+        if self.settled is not None:
+            logits_BC, state_BD = self.settled.read(tokens_BTD[:, 0])
+        else:
+            output = self.student.answer(tokens_BTD, hops_B)
+            logits_BC, state_BD = output.logits_BC, output.blocks[-1]
+        return logits_BC, probabilities(self.task, logits_BC), state_BD
 
     def _gathered(self, indices: Tensor, values: Tensor) -> Tensor:
         """Return the one token of each node from the weights of its few entries, [B, 1, D]."""

@@ -16,8 +16,8 @@ from g2t.errors import CheckFailed, MissingExtra
 from g2t.evaluate import Setup, Sources, check_scores, evaluate
 from g2t.evaluate.answers import Asked, answers_of
 from g2t.evaluate.case import open_case
-from g2t.evaluate.latency import Rotation, quantile
-from g2t.evaluate.ready import served
+from g2t.evaluate.latency import Rotation, latency_of, quantile
+from g2t.evaluate.ready import Served, served
 from g2t.export import ExportSettings, export
 from g2t.graph.importing import import_graph
 from g2t.runtime import Silent
@@ -145,6 +145,24 @@ def test_latency_follows_its_schema(dense: Path, brief: None) -> None:
             ratio = batch["cpu_p50_ms"] / rival["cpu_p50_ms"]
             assert batch["cpu_over_student"] == pytest.approx(ratio)
     assert "latency" not in evaluate(sources(dense, "hop"))
+
+
+def test_a_model_beside_is_asked_about_as_many_nodes(dense: Path, brief: None) -> None:
+    asked: list[int] = []
+
+    def ask(place_B: Tensor) -> tuple[Tensor, int]:
+        asked.append(len(place_B))
+        return torch.zeros(len(place_B), 3), 7
+
+    facts = {"role": "student", "name": "elsewhere", "fetch": "none"}
+    other = Served(ask, facts, {"parameters": 1, "bytes": 2})
+    case = open_case(dense / "landmark", Setup(dense / "graph"))
+    own, beside = latency_of(case, "cpu", Silent(), [other])["models"]
+    assert (own["name"], beside["name"], beside["bytes"]) == ("landmark", "elsewhere", 2)
+    for batch, rival in zip(beside["batches"], own["batches"], strict=True):
+        assert (batch["nodes"], batch["calls"]) == (rival["nodes"], rival["calls"])
+        assert batch["reads"] == 7
+        assert asked.count(batch["nodes"]) > batch["calls"]  # and some that do not count
 
 
 def test_times_are_in_no_file_that_has_a_digest(dense: Path, tmp_path: Path, brief: None) -> None:
