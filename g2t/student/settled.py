@@ -51,7 +51,7 @@ class Settled:
 
     @torch.no_grad()
     def __init__(self, student: Landmark) -> None:
-        self.weight_FD = student.project.weight.t().clone()
+        self.weight_FD = student.project.weight.t().clone(memory_format=torch.contiguous_format)
         self.bias_D = student.project.bias.clone()
         self.blocks = [_settle(block) for block in student.blocks if isinstance(block, Block)]
         self.head = _after(student.norm, student.head.weight.t(), student.head.bias)

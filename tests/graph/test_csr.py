@@ -50,6 +50,8 @@ def test_project_norms_and_scaled_equal_dense_arithmetic(dense: np.ndarray) -> N
     weight = torch.linspace(-1, 1, dense.shape[1] * 3).view(-1, 3)
     factor = torch.arange(1.0, len(dense) + 1)
     torch.testing.assert_close(matrix.project(weight), full @ weight)
+    across = weight.t().contiguous().t()  # the same numbers, by another way
+    torch.testing.assert_close(matrix.project(across), full @ weight)
     torch.testing.assert_close(matrix.norms(), full.norm(dim=1))
     torch.testing.assert_close(matrix.scaled(factor).dense(), full * factor[:, None])
 
@@ -61,6 +63,11 @@ def test_a_projection_is_differentiable_in_its_weights(dense: np.ndarray) -> Non
     pull = torch.linspace(1, 2, len(dense) * 2).view(-1, 2)
     torch.autograd.backward(matrix.project(weight), pull)
     torch.testing.assert_close(weight.grad, full.t() @ pull)
+
+
+def test_no_rows_have_a_projection() -> None:
+    matrix = from_scipy(sp.csr_matrix((0, 3), dtype=np.float32))
+    assert matrix.project(torch.ones(3, 2)).shape == (0, 2)
 
 
 def test_a_projection_is_in_float32_whatever_surrounds_it() -> None:
