@@ -10,6 +10,7 @@ less than P entries is filled with value 0. Outputs: logits and probabilities [B
 [B, D].
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,12 @@ class Portable(nn.Module):
                 "does not hold",
                 "serve it with g2t predict, or distil one with model.memory=0",
             )
-        self.student = student.model.eval()
+        self.student = copy.deepcopy(student.model).eval()
         self.task, self.width, self.hops = student.task, student.width, student.hops
         self.sparse = student.kind == "csr"
-        self.settled = Settled(student.model) if isinstance(student.model, Landmark) else None
+        self.settled = Settled(self.student) if isinstance(self.student, Landmark) else None
+        if self.settled is not None:
+            self.student.blocks = nn.ModuleList()  # their weights are in it
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, probabilities and the last block's embedding."""

@@ -8,7 +8,7 @@ to 1. With √½ in the matrices around it, gelu(x) is u + u erf(u), u = x √½
 student but for rounding.
 
 One node pays for calls and not for numbers. Hence no functions of our own on its way, and erf: on a
-CPU torch's gelu takes as long as three other calls.
+CPU torch's gelu has a long way to its first number.
 
 Shape letters: `B` nodes, `D` width, `M` landmarks, `H` heads, `C` classes.
 """
