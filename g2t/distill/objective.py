@@ -17,10 +17,10 @@ REBALANCE_STEPS = 20
 
 
 class Objective(nn.Module):
-    """Σ factor · term. The factor of a term with a share makes its gradient norm on the student
-    that share of the norm of all terms without one; a term with `until` fades out linearly, and
-    one that has not begun or has ended is not computed. Several ranks all compute it, of the whole
-    batch.
+    """Σ factor · term. The factor of a term is its weight or, with a share, what makes its gradient
+    norm on the student that share of the norm of all terms without one; a term with `until` fades
+    out linearly, and one that has not begun or has ended is not computed, though its neighbours
+    are drawn and read. Several ranks all compute it, of the whole batch.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Objective(nn.Module):
         balance = iter(self.balance.tolist())
         factors = {}
         for name, settings in self.settings.items():
-            factor = settings.weight if settings.share is None else settings.weight * next(balance)
+            factor = settings.weight if settings.share is None else next(balance)
             factors[name] = factor * settings.fade(done)
         return factors
 

@@ -106,11 +106,16 @@ class Signals:
         return source_P[shown_P], target_P[shown_P], edge_P[shown_P]
 
     def _logits(self, rows_B: Tensor, logits_BC: Tensor) -> Tensor:
-        """Return the teacher's logits, where a student teaches too those of both their answers."""
+        """Return the teacher's logits, where a student teaches too those of both their answers.
+
+        They are of the first rows: neighbours come after them, and have logits only where an edge
+        loss reads those.
+        """
         if self.second_NC is None:
             return logits_BC.float()
         shares = (1 - self.second_share, self.second_share)
-        return mean_logits(self.task, (logits_BC, self.second_NC[rows_B]), shares)
+        said_BC = self.second_NC[rows_B[: len(logits_BC)]]
+        return mean_logits(self.task, (logits_BC, said_BC), shares)
 
 
 def _layers(known: Mapping[str, Tensor], signal: str) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from g2t.chance import Part, drawing_for
+from g2t.config import look_up
 from g2t.distill.losses import LOSSES
 from g2t.distill.needs import FROM_LAYERS
 from g2t.distill.objective import Objective
@@ -19,9 +20,6 @@ from g2t.graph.csr import Csr
 from g2t.ranks import Ranks
 from g2t.student.base import Inputs, Output, Student, answers, study
 
-#: Losses that have a batch read again, with draws of their own, in the middle of the objective.
-REREADING = frozenset({"adversarial", "hop_consistency"})
-
 
 def check_shared(settings: DistillSettings[Any, Any, Any], ranks: Ranks) -> None:
     """Raise UsageError where several ranks would not get what one gets."""
@@ -29,7 +27,8 @@ def check_shared(settings: DistillSettings[Any, Any, Any], ranks: Ranks) -> None
         return
     reasons = {
         f"loss.{name}": "has the student read the batch again, within the loss"
-        for name in REREADING & settings.losses().keys() & LOSSES.keys()
+        for name in settings.losses()
+        if look_up(LOSSES, name, "loss").reads_again
     }
     if getattr(settings.model, "neighbours", 0):
         reasons["model.neighbours"] = "reads rows that ranks cannot share out"

@@ -116,8 +116,9 @@ def _shared(rows_BHTX: Tensor, matrix_HXY: Tensor) -> Tensor:
 def start_landmarks(blocks: nn.ModuleList, centres: list[Tensor]) -> None:
     """Place the landmarks of every block at its own centres, [M', any width] each.
 
-    A random rotation carries them over, so distances among them survive; fewer centres than
-    landmarks leave the rest as they are.
+    A random rotation carries them over, so distances among them survive where the student is at
+    least as wide, and are projected where it is not; fewer centres than landmarks leave the rest as
+    they are.
     """
     for block, places in zip(blocks, centres, strict=True):
         assert isinstance(block, Block)

@@ -11,117 +11,33 @@ from torch import Tensor
 from g2t.cache.format import SIGNALS
 from g2t.config import look_up
 from g2t.distill.losses import LOSSES
-from g2t.distill.losses.base import Batch, Loss, Sizes
+from g2t.distill.losses.align import Align, standardised
+from g2t.distill.losses.base import Batch
 from g2t.distill.objective import Objective
 from g2t.distill.settings import PRESETS, distill_settings, signals_of
 from g2t.student.base import Output, Reading
-from g2t.student.hop import Hop, HopSettings
 from g2t.task import Task
-
-ROWS, CLASSES, WIDTHS, CODES, CLUSTERS, HOPS, WIDTH = 12, 4, (5, 6), (3, 7), 4, 2, 8
-SIZES = Sizes(WIDTHS, WIDTHS, CODES, hops=HOPS)
-#: Losses that vanish where the student is the teacher.
-DISTANCES = ("soft", "gram", "cka", "lsp", "cluster", "edge_high")
-#: Losses that are means over rows, so that parts of a batch mean what the whole does; edge losses
-#: and `hard` are means too, over what a part may have more of.
-MEANS = ("soft", "pseudo", "codebook", "adversarial", "hop_consistency")
-
-#: Every loss as it comes, and one that is many in each of its forms.
-CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LOSSES}
-CASES |= {
-    f"align: {map_}, {distance}": ("align", {"map": map_, "distance": distance})
-    for map_ in ("depth", "hop", "attention")
-    for distance in ("cosine", "mse", "cka", "contrast")
-}
-CASES["align: token zero"] = ("align", {"map": "hop", "token_zero": True})
-CASES |= {
-    f"align: pre, {map_}": ("align", {"map": map_, "activation": "pre"})
-    for map_ in ("depth", "hop", "attention")
-}
-
-every_case = pytest.mark.parametrize("name", CASES)
-every_loss = pytest.mark.parametrize("name", LOSSES)
-
-
-def loss_called(name: str, dtype: torch.dtype = torch.float32, task: Task = "multiclass") -> Loss:
-    torch.manual_seed(0)
-    called, values = CASES[name]
-    kind = look_up(LOSSES, called, "loss")
-    loss: Loss = kind(kind.Settings(**values), replace(SIZES, task=task)).to(dtype)
-    return loss
-
-
-def needs_of(name: str) -> frozenset[str]:
-    called, values = CASES[name]
-    kind = look_up(LOSSES, called, "loss")
-    needs: frozenset[str] = kind.needs_with(kind.Settings(**values))
-    return needs
-
-
-def random_batch(dtype: torch.dtype = torch.float32, seed: int = 1) -> Batch:
-    draw = torch.Generator().manual_seed(seed)
-    pair_2P = torch.randint(0, ROWS, (2, 30), generator=draw).unique(dim=1)  # type: ignore[no-untyped-call]
-    labels_B = torch.randint(0, CLASSES, (ROWS,), generator=draw)
-    labels_B[::3] = -1
-    logits_BC = torch.randn(ROWS, CLASSES, generator=draw, dtype=dtype)
-    layers = tuple(torch.randn(ROWS, width, generator=draw, dtype=dtype) for width in WIDTHS)
-    reliability_B = torch.rand(ROWS, generator=draw, dtype=dtype)
-    codes_BL = torch.stack([torch.randint(0, k, (ROWS,), generator=draw) for k in CODES], 1)
-    unit_BD = F.normalize(layers[-1], dim=1)
-    score_P = (unit_BD[pair_2P[0]] * unit_BD[pair_2P[1]]).sum(1)
-    known = labels_B, logits_BC, layers, reliability_B, codes_BL
-    cluster_B = torch.randint(0, CLUSTERS, (ROWS,), generator=draw)
-    pre_layers = tuple(torch.randn(ROWS, width, generator=draw, dtype=dtype) for width in WIDTHS)
-    return Batch(*known, pair_2P[0], pair_2P[1], score_P, cluster_B, pre_layers)
-
-
-def random_output(dtype: torch.dtype = torch.float32, seed: int = 2) -> Output:
-    """Return an answer of blocks and states that owe nothing to each other, and a real reading."""
-    batch, draw = random_batch(dtype, seed), torch.Generator().manual_seed(seed)
-    shape = ROWS, HOPS + 1
-    states = [torch.randn(*shape, width, generator=draw, dtype=dtype) for width in WIDTHS]
-    tokens_BTD = torch.randn(*shape, WIDTH, generator=draw, dtype=dtype)
-    hops_B = torch.arange(ROWS) % (HOPS + 1)
-    reading = Reading(small_student(dtype), tokens_BTD, hops_B)
-    return leaves(Output(batch.logits_BC, batch.layers, tuple(states), reading))
-
-
-def small_student(dtype: torch.dtype) -> Hop:
-    """A student in training that draws nothing, so that two readings of one thing agree."""
-    torch.manual_seed(3)
-    settings = HopSettings(hidden=WIDTH, heads=2, landmarks=3, hops=HOPS, dropout=0.0)
-    return Hop(WIDTH, False, CLASSES, settings).to(dtype).train()
-
-
-def leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone().requires_grad_()
-
-
-def leaves(output: Output) -> Output:
-    """Return a copy whose tensors collect gradients."""
-    reading = output.reading
-    if reading is not None:
-        reading = replace(reading, tokens_BTD=leaf(reading.tokens_BTD))
-    blocks, states = (tuple(map(leaf, many)) for many in (output.blocks, output.states))
-    return Output(leaf(output.logits_BC), blocks, states, reading)
-
-
-def gradients(output: Output) -> list[Tensor]:
-    every = [output.logits_BC, *output.blocks, *output.states]
-    if output.reading is not None:
-        every += [output.reading.tokens_BTD, *output.reading.student.parameters()]
-    return [tensor.grad for tensor in every if tensor.grad is not None]
-
-
-def converted(output: Output, dtype: torch.dtype) -> Output:
-    """Return the same answer in another type."""
-    reading = output.reading
-    assert reading is not None
-    reading = replace(
-        reading, student=small_student(dtype), tokens_BTD=reading.tokens_BTD.to(dtype)
-    )
-    states = cast(output.states, dtype)
-    return Output(output.logits_BC.to(dtype), cast(output.blocks, dtype), states, reading)
+from tests.contract.losses import (
+    CASES,
+    CLASSES,
+    CODES,
+    DISTANCES,
+    HOPS,
+    MEANS,
+    ROWS,
+    SIZES,
+    WIDTHS,
+    cast,
+    converted,
+    every_case,
+    every_loss,
+    gradients,
+    leaves,
+    loss_called,
+    needs_of,
+    random_batch,
+    random_output,
+)
 
 
 @every_case
@@ -153,12 +69,8 @@ def test_both_types_agree(name: str) -> None:
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
-def cast(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return tuple(tensor.to(dtype) for tensor in tensors)
-
-
 @every_case
-def test_gradient_flows_to_the_student_and_to_projectors_never_to_the_teacher(name: str) -> None:
+def test_gradient_flows_to_the_student_and_to_projectors(name: str) -> None:
     loss, output, batch = loss_called(name), random_output(), random_batch()
     loss(output, batch).backward()
     reached = gradients(output)
@@ -167,8 +79,6 @@ def test_gradient_flows_to_the_student_and_to_projectors_never_to_the_teacher(na
     for parameter in loss.parameters():
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
-    known = (batch.logits_BC, *batch.layers, *batch.pre_layers)
-    assert not any(tensor.requires_grad for tensor in known)
 
 
 def without(batch: Batch, need: str) -> Batch:
@@ -214,6 +124,20 @@ def test_needs_are_honest(name: str, need: str) -> None:
 
 
 @every_case
+def test_a_constant_added_to_a_row_of_logits_changes_nothing(name: str) -> None:
+    """It changes no probability, and means of several teachers come with one of their own."""
+    loss, output, batch = (
+        loss_called(name, torch.float64),
+        random_output(torch.float64),
+        random_batch(torch.float64),
+    )
+    shift_B1 = torch.arange(ROWS)[:, None] - 5.0
+    ours = replace(output, logits_BC=output.logits_BC + shift_B1)
+    theirs = replace(batch, logits_BC=batch.logits_BC - 2 * shift_B1)
+    assert loss(ours, theirs).item() == pytest.approx(loss(output, batch).item())
+
+
+@every_case
 def test_where_nothing_applies_the_loss_is_zero_with_a_gradient(name: str) -> None:
     loss, output = loss_called(name), random_output()
     for need in needs_of(name) & {"labels", "edges"}:
@@ -235,6 +159,32 @@ def test_a_student_like_its_teacher_costs_nothing_and_any_other_more(name: str) 
     assert all(bool((grad.abs() < 1e-9).all()) for grad in gradients(twin))
     for seed in range(10, 15):
         assert loss(random_output(torch.float64, seed), batch) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        case
+        for case, (called, values) in CASES.items()
+        if called == "align"
+        and values.get("map") != "attention"
+        and values.get("distance") != "contrast"
+    ],
+)
+def test_states_that_are_the_teachers_layers_are_aligned(name: str) -> None:
+    loss, batch, output = loss_called(name), random_batch(), random_output()
+    assert isinstance(loss, Align)
+    for project in loss.projectors:
+        if isinstance(project, torch.nn.Linear):
+            torch.nn.init.eye_(project.weight)
+            torch.nn.init.zeros_(project.bias)
+    layers = batch.pre_layers if "pre_layers" in needs_of(name) else batch.layers
+    targets = tuple(map(standardised, layers))
+    # Token 0 and hops 1, 2; the narrower layer is what a projector leaves of a wider token.
+    last = torch.stack([F.pad(t, (0, WIDTHS[-1] - t.shape[1])) for t in targets[-1:] + targets], 1)
+    like = replace(output, blocks=targets, states=(*output.states[:-1], last))
+    assert loss(like, batch).item() == pytest.approx(0, abs=1e-6)
+    assert loss(output, batch) > 0.1
 
 
 @every_case
@@ -299,15 +249,15 @@ def rows_of(output: Output, batch: Batch, rows_B: Tensor) -> tuple[Output, Batch
     return part, replace(batch.head(0), layers=layers, pre_layers=pre, **known)
 
 
-@every_case
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name != "hard" and "edges" not in needs_of(name)]
+)
 def test_means_over_rows_do_not_see_how_a_batch_is_cut_and_macro_losses_do(name: str) -> None:
     loss, output, batch = (
         loss_called(name, torch.float64),
         random_output(torch.float64),
         random_batch(torch.float64),
     )
-    if "edges" in needs_of(name) or name == "hard":
-        return
     whole = loss(output, batch)
     halves = [loss(*rows_of(output, batch, part)) for part in torch.arange(ROWS).chunk(2)]
     shuffled = loss(*rows_of(output, batch, torch.randperm(ROWS)))
@@ -316,14 +266,25 @@ def test_means_over_rows_do_not_see_how_a_batch_is_cut_and_macro_losses_do(name:
     assert apart < 1e-9 if name in MEANS else apart > 1e-4
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in LOSSES if name.endswith(("low", "high", "edge"))]
-)
-def test_edge_losses_are_means_over_pairs_that_do_not_see_their_order(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in LOSSES if "edges" in needs_of(name)])
+def test_edge_losses_do_not_see_the_order_of_pairs(name: str) -> None:
     loss, output, batch = loss_called(name), random_output(), random_batch()
     order = torch.randperm(len(batch.source_P))
     ends = {field: getattr(batch, field)[order] for field in ("source_P", "target_P", "score_P")}
     assert loss(output, replace(batch, **ends)).item() == pytest.approx(loss(output, batch).item())
+
+
+def test_hard_is_the_mean_over_the_labelled_rows_of_any_parts() -> None:
+    loss, output, batch = loss_called("hard"), random_output(), random_batch()
+    parts = torch.split(torch.arange(ROWS), [8, 4])
+    counts = [int((batch.labels_B[part] >= 0).sum()) for part in parts]
+    sums = [
+        count * loss(*rows_of(output, batch, part))
+        for count, part in zip(counts, parts, strict=True)
+    ]
+    assert counts[0] != counts[1]
+    whole = loss(output, batch).item()
+    assert torch.stack(sums).sum().item() / sum(counts) == pytest.approx(whole)
 
 
 @every_loss

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from g2t.distill.losses import LOSSES
 from g2t.distill.losses.base import Batch, Sizes
 from g2t.distill.objective import Objective
 from g2t.distill.settings import distill_settings
@@ -12,7 +13,7 @@ from g2t.graph.csr import Csr, Features, from_pairs
 from g2t.student.base import Student, study
 from g2t.student.store import build
 
-NODES, WIDTH, CLASSES = 40, 12, 3
+NODES, WIDTH, CLASSES, LAYERS, CODES = 40, 12, 3, (8, 10), (5, 7)
 
 
 def edges() -> Csr:
@@ -41,28 +42,49 @@ def student_of(name: str, kind: str, values: dict[str, Any]) -> Student:
     return build(facts).train()
 
 
+def said_by_a_teacher() -> Batch:
+    """All that a loss may ask of a cache."""
+    draw = torch.Generator().manual_seed(2)
+    source_P, target_P = torch.randint(0, NODES, (2, 50), generator=draw)
+    layers = tuple(torch.randn(NODES, width, generator=draw) for width in LAYERS)
+    return Batch(
+        labels_B=torch.arange(NODES) % CLASSES,
+        logits_BC=torch.randn(NODES, CLASSES, generator=draw),
+        layers=layers,
+        reliability_B=torch.rand(NODES, generator=draw),
+        codes_BL=torch.arange(NODES)[:, None] % torch.tensor(CODES),
+        source_P=source_P,
+        target_P=target_P,
+        score_P=torch.rand(50, generator=draw),
+        cluster_B=torch.arange(NODES) % 4,
+        pre_layers=layers,
+    )
+
+
 @pytest.mark.parametrize("kind", ["csr", "dense"])
 @pytest.mark.parametrize(
     ("name", "loss"),
     [
-        ("landmark", "adversarial"),
+        *(("landmark", loss) for loss in LOSSES if loss not in ("soft", "hop_consistency")),
         ("mlp", "adversarial"),
         ("hop", "adversarial"),
         ("hop", "hop_consistency"),
+        ("hop", "align"),
     ],
 )
 def test_a_step_in_bf16_has_finite_losses_and_gradients(name: str, loss: str, kind: str) -> None:
-    values = {"loss": {loss: {"weight": 1.0}}}
+    values: dict[str, Any] = {"loss": {loss: {"weight": 1.0}}}
+    if (name, loss) == ("hop", "align"):
+        values["loss"]["align"] |= {"map": "hop", "token_zero": True}
     student, known = student_of(name, kind, values), features(kind)
     student.fit(known, edges(), None)
     inputs = student.prepare(known, edges(), None)
     losses = distill_settings({"student": name, **values}).losses()
-    objective = Objective(losses, Sizes((64,), (), hops=student.hops))
-    none = torch.empty(0, dtype=torch.int64)
-    labels, logits = torch.full((NODES,), -1), torch.randn(NODES, CLASSES)
-    batch = Batch(labels, logits, (), torch.empty(0), none, none, none, torch.empty(0))
     with torch.autocast("cpu", torch.bfloat16):
         output = study(student, inputs, torch.arange(NODES)).in_full()
+    widths = tuple(block.shape[1] for block in output.blocks)
+    objective = Objective(losses, Sizes(widths, LAYERS, CODES, hops=student.hops))
+    batch = said_by_a_teacher()
     parameters = list(student.parameters())
     total, terms = objective(output, batch, NODES, 0.0, parameters)
     assert set(terms) == {f"{part}.{key}" for part in ("loss", "factor") for key in ("soft", loss)}

@@ -77,6 +77,28 @@ def test_a_share_is_the_ratio_of_gradient_norms(share: float) -> None:
     assert total.item() == pytest.approx(again, rel=1e-5)
 
 
+def test_a_share_takes_the_place_of_a_weight_that_is_not_one() -> None:
+    """`adversarial` has half the weight of others as it comes, and not half of its share."""
+    _, output, batch, parameters = scene()
+    half = type("Half", (LossSettings,), {"__annotations__": {"weight": float}, "weight": 0.5})
+    factors = [
+        objective_of(soft=SoftSettings(), gram=kind(share=0.1))(
+            output, batch, OWN, 0.0, parameters
+        )[1]["factor.gram"]
+        for kind in (LossSettings, half)
+    ]
+    assert factors[0] == factors[1]
+    assert half(share=0.1).weight == 0.5
+
+
+def test_a_weight_beside_a_share_is_refused() -> None:
+    for weight in (0, 1):  # left out, and as it comes
+        values = {"loss": {"gram": {"weight": weight, "share": 0.1}}}
+        assert ("gram" in distill_settings(values).losses()) == (weight > 0)
+    with pytest.raises(UsageError, match=r"share = 0.1 and weight = 2.0: .* set one of them"):
+        distill_settings({"loss": {"gram": {"weight": 2, "share": 0.1}}})
+
+
 def test_shares_stay_until_they_are_measured_anew_and_survive_a_state_dict() -> None:
     _, output, batch, parameters = scene()
     objective = objective_of(soft=SoftSettings(), gram=LossSettings(share=0.1))

@@ -128,3 +128,26 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes_with_every_option(
     assert payload(made.path) == payload(whole.path)
     if "revive" in values["train"]:  # else nothing was moved, and nothing tested
         assert sum(line.get("revived", 0) for line in metrics(made)) > 0
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, of what it does
+@pytest.mark.parametrize(
+    ("student", "loss"), [("landmark", {}), ("hop", {}), ("mlp", {"adversarial": {}})]
+)
+def test_a_compiled_training_is_the_same(
+    cache_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    student: str,
+    loss: dict[str, Any],
+) -> None:
+    """Traced as on CUDA, though run by the plain operators, whose results are the same bits."""
+    values: dict[str, Any] = {"student": student, "loss": loss, "train": {"epochs": 3}}
+    plain = distill(cache_path, tmp_path / "plain", values, device="cpu")
+    traced = torch.nn.Module.compile
+    monkeypatch.setattr("g2t.distill.train.check_device", lambda *_: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: traced(self, backend="eager"))
+    values["train"] |= {"compile": True}
+    compiled = distill(cache_path, tmp_path / "compiled", values, device="cpu")
+    ours, theirs = payload(compiled.path), payload(plain.path)
+    assert ours["model.safetensors"] == theirs["model.safetensors"]

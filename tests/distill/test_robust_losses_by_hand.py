@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from g2t.distill.losses.adversarial import Adversarial, AdversarialSettings
 from g2t.distill.losses.base import Batch, Sizes
 from g2t.distill.losses.hop_consistency import HopConsistency, HopConsistencySettings
+from g2t.distill.losses.labels import Soft, SoftSettings
 from g2t.distill.settings import distill_settings
 from g2t.errors import UsageError
 from g2t.student.base import Output, Reading, Student
@@ -111,11 +112,17 @@ def test_the_ascent_leaves_no_gradient_and_no_trace_and_the_last_reading_teaches
     assert student.read_in == [True] * len(student.read_in)
 
 
-def test_adversarial_is_no_better_than_soft_where_the_student_is_right_and_finite() -> None:
+def test_adversarial_is_finite_where_the_student_is_right_and_there_is_nowhere_to_go() -> None:
     output = read([[[2.0, 1.0]], [[0.0, 0.0]]])
-    value = adversarial()(output, said(output.logits_BC.tolist()))
-    assert value.isfinite()
-    assert value >= 0
+    assert adversarial()(output, said(output.logits_BC.tolist())).isfinite()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_adversarial_is_worse_than_soft_and_the_more_so_the_farther_it_may_go(steps: int) -> None:
+    output, batch = read([[[2.0, 1.0]], [[-1.0, 0.5]]]), said([[2.5, 0.0], [0.0, 0.5]])
+    values = [Soft(SoftSettings(), Sizes((), (), task="binary"))(output, batch)]
+    values += [adversarial(radius=r, steps=steps)(output, batch) for r in (0.1, 0.3)]
+    assert values[0] < values[1] < values[2]
 
 
 def test_adversarial_of_several_labels_is_the_mean_over_them() -> None:

@@ -13,6 +13,7 @@ from g2t.cache.reader import Cache
 from g2t.cache.stream import Drawn, Stream
 from g2t.distill.losses.base import Batch
 from g2t.distill.second import open_second, second_logits
+from g2t.distill.settings import distill_settings, needs_by_loss
 from g2t.distill.signals import Signals, open_signals
 from g2t.distill.train import distill, plan_student
 from g2t.errors import IntegrityError, UsageError
@@ -129,6 +130,27 @@ def test_a_second_that_is_missing_useless_or_of_another_split_is_refused(
     other = cache_of(folder, seed=1)
     with pytest.raises(IntegrityError, match="learned from split"):
         plan_student(other, quick("landmark"), hop)
+
+
+@pytest.mark.parametrize(
+    "loss", [{"lsp": {"share": 0.1}}, {"edge_high": {}}, {"lsp": {}, "reliable_edge": {}}]
+)
+def test_a_second_beside_losses_that_look_at_neighbours(
+    folder: Path, cache_path: Path, hop: Path, loss: dict[str, Any]
+) -> None:
+    """Whether they read the neighbours' logits or not: every row gets the mean of both answers."""
+    cache = open_cache(cache_path)
+    said_NC = second_logits(open_second(hop, cache), cache, CPU)
+    losses = distill_settings({"loss": loss}).losses()
+    needs = needs_by_loss(losses)
+    edge_needs = frozenset[str]().union(*(n for n in needs.values() if "edges" in n))
+    asked = frozenset[str]().union(*needs.values()) - {"edge_scores", "reliability"}
+    signals = open_signals(cache, asked, edge_needs, TrainSettings(), said_NC, 0.5)
+    mean_NC = (cache.logits().softmax(1) + said_NC.softmax(1)) / 2
+    for rows_B, own, batch in drawn(signals):
+        count = len(batch.logits_BC)
+        assert count == (len(rows_B) if "logits" in edge_needs else own)
+        torch.testing.assert_close(batch.logits_BC.softmax(1), mean_NC[rows_B[:count]])
 
 
 def everything(cache: Cache, hold_out: bool | None) -> Signals:

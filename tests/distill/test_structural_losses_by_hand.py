@@ -59,28 +59,24 @@ def log(*shares: float) -> list[float]:
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_edge_high_is_the_kl_of_how_neighbours_differ(temperature: float) -> None:
-    # The teacher's differ by (ln 3, 0) · T, so 3 : 1; the student's by (0, 0); then by (ln 3, 0)
-    # with the other sign, which costs nothing, and by as much in both, which costs the same again.
-    t, far = temperature * LN3, 7.0
-    theirs: Rows = [[t, 0], [0, 0], [2 * t, 0], [t, 0]]
-    ours: Rows = [[1, 2], [1, 2], [1 - t, 2], [1 - t + far, 2 + far]]
-    batch = known(theirs, pairs=[(0, 1), (2, 0), (2, 3)])
-    value = EdgeHigh(EdgeHighSettings(temperature=temperature), SIZES)(student(ours), batch)
-    kl = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    assert value.item() == pytest.approx((kl + 0 + kl) / 3)
-
-
-def test_edge_high_asks_the_student_to_be_wide_where_the_teacher_is() -> None:
-    """KL is not symmetric: here the teacher's is even and the student's is 3 : 1."""
-    batch = known([[1, 1], [0, 0]], pairs=[(0, 1)])
-    value = EdgeHigh(EdgeHighSettings(), SIZES)(student([[0, 5], [LN3, 5]]), batch)
-    assert value.item() == pytest.approx(0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25))
+    # The teacher's differ by the factors 2 and 3/2, the student's by none; then by the same two
+    # the other way about, which costs nothing; and not at all, against the student's 2 and 3/2.
+    even, odd = log(0.5, 0.5), log(0.25, 0.75)
+    batch = known([even, odd, even, even], pairs=[(0, 1), (1, 2), (2, 3)])
+    loss = EdgeHigh(EdgeHighSettings(temperature=temperature), SIZES)
+    value = loss(student([even, even, odd, even]), batch)
+    two, half = 2 ** (1 / temperature), 1.5 ** (1 / temperature)
+    p = two / (two + half)
+    to_even = p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
+    from_even = -0.5 * math.log(2 * p) - 0.5 * math.log(2 * (1 - p))
+    assert value.item() == pytest.approx((to_even + 0 + from_even) / 3)
 
 
 def test_edge_high_of_several_labels_is_the_mean_of_their_own_kls() -> None:
     loss = EdgeHigh(EdgeHighSettings(), Sizes((), (), task="multilabel"))
+    # The first label's yes goes from 1/2 to 3/4, its no from 1/2 to 1/4: factors of 3/2 and 2.
     value = loss(student([[0, 1], [0, 1]]), known([[LN3, 2], [0, 2]], pairs=[(1, 0)]))
-    kl = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    kl = 3 / 7 * math.log(6 / 7) + 4 / 7 * math.log(8 / 7)
     assert value.item() == pytest.approx(kl / 2)
 
 

@@ -32,6 +32,7 @@ class Adversarial(Loss):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
+    reads_again: ClassVar[bool] = True
     Settings: ClassVar[type[LossSettings]] = AdversarialSettings
 
     def __init__(self, settings: AdversarialSettings, sizes: Sizes) -> None:

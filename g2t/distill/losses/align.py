@@ -86,7 +86,7 @@ class Align(Loss):
         return frozenset({"pre_layers"}) if settings.activation == "pre" else cls.needs
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
-        """Return the weighted mean over the pairs; 0 where no row has anything to compare."""
+        """Return the weighted mean over the pairs; 0 where nothing is read, and for one row."""
         layers = batch.pre_layers if self.activation == "pre" else batch.layers
         targets = [standardised(layer_BD) for layer_BD in layers]
         found = []
@@ -95,7 +95,7 @@ class Align(Loss):
             if pair.token is not None:
                 read_B = _read(output, pair.token)
                 ours_BD, theirs_BD = output.states[-1][read_B, pair.token], theirs_BD[read_B]
-            if len(ours_BD):
+            if len(ours_BD) and len(targets[0]) > 1:  # a single row cannot be standardised
                 found.append(self.distance(project(ours_BD), theirs_BD))
         if not found:
             return nothing(output)

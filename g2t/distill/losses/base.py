@@ -25,7 +25,9 @@ class LossSettings(Settings):
 
     weight: float = Field(1.0, ge=0, description="0: the term is left out and costs nothing")
     share: float | None = Field(
-        None, gt=0, description="gradient norm, as a share of the terms without a share"
+        None,
+        gt=0,
+        description="gradient norm, as a share of the terms without a share; instead of a weight",
     )
     since: float = Field(0.0, ge=0, lt=1, description="part of the training before it begins")
     until: float | None = Field(
@@ -36,6 +38,16 @@ class LossSettings(Settings):
     def _some_time(self) -> "LossSettings":
         if self.until is not None and self.until <= self.since:
             raise ValueError(f"it would end at until = {self.until}, before since = {self.since}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_balance(self) -> "LossSettings":
+        usual = type(self).model_fields["weight"].default
+        if self.share is not None and self.weight not in (0, usual):
+            raise ValueError(
+                f"share = {self.share} and weight = {self.weight}: a share takes the place of the "
+                "weight, so set one of them"
+            )
         return self
 
     def fade(self, done: float) -> float:
@@ -133,6 +145,8 @@ class Loss(nn.Module):
     """
 
     needs: ClassVar[frozenset[Need]]
+    #: Whether it has the batch read once more, with draws of its own.
+    reads_again: ClassVar[bool] = False
     Settings: ClassVar[type[LossSettings]] = LossSettings
 
     def __init__(self, settings: LossSettings, sizes: Sizes) -> None:

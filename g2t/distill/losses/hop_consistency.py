@@ -30,6 +30,7 @@ class HopConsistency(Loss):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    reads_again: ClassVar[bool] = True
     Settings: ClassVar[type[LossSettings]] = HopConsistencySettings
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
