@@ -63,7 +63,8 @@ class Hop(Student):
     be stored. Dense features have one projection per token, and standardised tokens.
 
     `embed` gives tokens in this order: hops 0 … K, K high-pass ones, and the parts of neighbour 1,
-    of neighbour 2, …; `forward` adds up the parts of a neighbour that are at hand.
+    of neighbour 2, …; `forward` adds up the parts of a neighbour that are at hand. Of S neighbours
+    those that a node lacks are tokens too, which begin as zeros: they tell how few it has.
     """
 
     Settings: ClassVar[type[ModelSettings]] = HopSettings
