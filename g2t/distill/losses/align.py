@@ -88,6 +88,8 @@ class Align(Loss):
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return the weighted mean over the pairs; 0 where nothing is read, and for one row."""
         layers = batch.pre_layers if self.activation == "pre" else batch.layers
+        if len(layers[0]) == 1:  # columns of a single row cannot be standardised
+            return nothing(output)
         targets = [standardised(layer_BD) for layer_BD in layers]
         found = []
         for pair, project in zip(self.pairs, self.projectors, strict=True):
@@ -95,7 +97,7 @@ class Align(Loss):
             if pair.token is not None:
                 read_B = _read(output, pair.token)
                 ours_BD, theirs_BD = output.states[-1][read_B, pair.token], theirs_BD[read_B]
-            if len(ours_BD) and len(targets[0]) > 1:  # a single row cannot be standardised
+            if len(ours_BD):
                 found.append(self.distance(project(ours_BD), theirs_BD))
         if not found:
             return nothing(output)
